@@ -1,0 +1,72 @@
+"""weft: typed multimodal data pipelines on Ray Data and Lance.
+
+The public names live here and are loaded when first used, so ``import weft`` costs next to
+nothing. Operators are in `weft.operators`, sources and sinks in `weft.connectors`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "weft.errors": ("WeftError",),
+    "weft.pipelines.dsl": ("pipeline", "read"),
+    "weft.pipelines.fields": ("fields",),
+    "weft.pipelines.operator": ("Expand", "Filter", "Keep", "Map", "operator"),
+    "weft.pipelines.resources": ("Cluster", "Machine", "Resources"),
+    "weft.pipelines.types": (
+        "Binary", "Bool", "Embedding", "Encoded", "Float32", "Float64", "Image",
+        "Int8", "Int16", "Int32", "Int64", "Tensor", "Text", "Timestamp",
+        "UInt8", "UInt16", "UInt32", "UInt64",
+    ),
+}  # fmt: skip
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605
+
+if TYPE_CHECKING:
+    from weft.errors import WeftError as WeftError
+    from weft.pipelines.dsl import pipeline as pipeline
+    from weft.pipelines.dsl import read as read
+    from weft.pipelines.fields import fields as fields
+    from weft.pipelines.operator import Expand as Expand
+    from weft.pipelines.operator import Filter as Filter
+    from weft.pipelines.operator import Keep as Keep
+    from weft.pipelines.operator import Map as Map
+    from weft.pipelines.operator import operator as operator
+    from weft.pipelines.resources import Cluster as Cluster
+    from weft.pipelines.resources import Machine as Machine
+    from weft.pipelines.resources import Resources as Resources
+    from weft.pipelines.types import Binary as Binary
+    from weft.pipelines.types import Bool as Bool
+    from weft.pipelines.types import Embedding as Embedding
+    from weft.pipelines.types import Encoded as Encoded
+    from weft.pipelines.types import Float32 as Float32
+    from weft.pipelines.types import Float64 as Float64
+    from weft.pipelines.types import Image as Image
+    from weft.pipelines.types import Int8 as Int8
+    from weft.pipelines.types import Int16 as Int16
+    from weft.pipelines.types import Int32 as Int32
+    from weft.pipelines.types import Int64 as Int64
+    from weft.pipelines.types import Tensor as Tensor
+    from weft.pipelines.types import Text as Text
+    from weft.pipelines.types import Timestamp as Timestamp
+    from weft.pipelines.types import UInt8 as UInt8
+    from weft.pipelines.types import UInt16 as UInt16
+    from weft.pipelines.types import UInt32 as UInt32
+    from weft.pipelines.types import UInt64 as UInt64
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'weft' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""What happens to rows: one family a package, one operator a module."""

@@ -1,0 +1,1 @@
+"""What a pipeline means and how it runs."""

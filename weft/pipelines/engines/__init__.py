@@ -1,0 +1,1 @@
+"""Who runs a plan: in this process, or on Ray Data."""

@@ -1,0 +1,468 @@
+"""How a batch goes through one step: a runner for each kind of action.
+
+A runner takes a batch and gives the batch that goes on. Rows that do not go on, and why, it
+reports to the `Work` at hand. The happy path through an operator touches no row one by one
+that the operator does not touch itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from weft.errors import ContractError, RowError, WeftError, redact
+from weft.pipelines.batch import COUNT, ENVELOPE, INDEX, KEY, PARENT, SOURCE, Batch, Column
+from weft.pipelines.engines.books import Books, OutcomeKind, Outcomes
+from weft.pipelines.engines.conform import conform
+from weft.pipelines.expressions import evaluate, matches
+from weft.pipelines.fields import Fields
+from weft.pipelines.graph import Apply, Select, Where, WithColumns, Write
+from weft.pipelines.operator import Expand, Filter, Map, Operator
+from weft.pipelines.plan import Step
+from weft.pipelines.types import Type, Values
+
+Indices = npt.NDArray[np.int64]
+
+
+class Work:
+    """What a worker notes about the unit in its hands: books and outcomes."""
+
+    def __init__(self, books: Books) -> None:
+        self.books = books
+        self.outcomes: list[Outcomes] = []
+
+    def note(
+        self,
+        node: str,
+        kind: OutcomeKind,
+        batch: Batch,
+        rows: Indices,
+        errors: list[BaseException] | None = None,
+    ) -> None:
+        """Record that `rows` of `batch` met an end at step `node`."""
+        keys, sources = batch.keys, batch.envelope[SOURCE].values
+        self.outcomes.append(
+            Outcomes(
+                node,
+                kind,
+                [str(keys[i]) for i in rows],
+                [str(sources[i]) for i in rows],
+                [(type(e).__name__, redact(str(e) or repr(e))) for e in errors or []],
+            )
+        )
+
+
+class Runner:
+    """Takes the batches of one step, keeping its line in the books."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self.keeps = tuple(step.columns)
+
+    def __call__(self, batch: Batch, work: Work) -> Batch:
+        """The rows of `batch` that go on."""
+        line = work.books[self.step.id]
+        started = perf_counter()
+        line.taken += batch.rows
+        out = self.run(batch, work)
+        line.emitted += out.rows
+        line.passed = line.taken - line.dropped - line.failed
+        line.seconds += perf_counter() - started
+        return out
+
+    def run(self, batch: Batch, work: Work) -> Batch:
+        """The step itself."""
+        return batch.only(self.keeps)
+
+    def drop(self, batch: Batch, keep: npt.NDArray[np.bool_], work: Work) -> Batch:
+        """The rows where `keep` is true; the others go on the books as dropped."""
+        if keep.all():
+            return batch
+        work.note(self.step.id, "dropped", batch, np.flatnonzero(~keep))
+        work.books[self.step.id].dropped += batch.rows - int(keep.sum())
+        return batch.take(np.flatnonzero(keep))
+
+
+class WhereRunner(Runner):
+    """Rows for which a predicate holds."""
+
+    def __init__(self, step: Step, action: Where) -> None:
+        super().__init__(step)
+        self.predicate = action.predicate
+
+    def run(self, batch: Batch, work: Work) -> Batch:
+        keep = matches(self.predicate, batch)
+        return self.drop(batch.only(self.keeps), keep, work)
+
+
+class WithColumnsRunner(Runner):
+    """Columns by expressions."""
+
+    def __init__(self, step: Step, action: WithColumns) -> None:
+        super().__init__(step)
+        # an expression whose column was pruned is not evaluated
+        self.expressions = tuple(e for e in action.expressions if e.name in step.columns)
+
+    def run(self, batch: Batch, work: Work) -> Batch:
+        made = evaluate(self.expressions, batch, self.step.columns)
+        return batch.with_columns(made).only(self.keeps)
+
+
+class ApplyRunner(Runner):
+    """What the three kinds of operator share: ports, nulls, failures."""
+
+    def __init__(self, step: Step, action: Apply, given: Fields, device: str) -> None:
+        super().__init__(step)
+        self.operator: Any = action.operator
+        self.inputs = action.inputs
+        self.outputs = action.outputs
+        self.on_error = action.on_error
+        self.rowwise = action.operator.rowwise
+        reads = action.operator.reads
+        self.strict = tuple(c for p, c in action.inputs if not reads[p].nullable and given[c].nullable)
+        self.types = dict(action.operator.infer(Fields({p: given[c] for p, c in action.inputs})))
+        self.loaded = _setup(action.operator, device)
+
+    def view(self, batch: Batch) -> dict[str, Values]:
+        """The batch as the operator sees it."""
+        return {port: batch.columns[column].values for port, column in self.inputs}
+
+    def rows(self, batch: Batch) -> Iterator[dict[str, Any]]:
+        """The batch as a row by row operator sees it."""
+        ports = [port for port, _ in self.inputs]
+        columns = [_row_values(batch.columns[column]) for _, column in self.inputs]
+        return (dict(zip(ports, row, strict=True)) for row in zip(*columns, strict=True))
+
+    def complete(self, batch: Batch) -> Indices | None:
+        """The rows without a null that the operator does not take; ``None``: all of them."""
+        mask = None
+        for column in self.strict:
+            valid = batch.columns[column].valid()
+            if valid is not None:
+                mask = valid if mask is None else mask & valid
+        return None if mask is None else np.flatnonzero(mask)
+
+    def attempt(
+        self, batch: Batch, call: Callable[[Batch], Any], rows: Indices
+    ) -> tuple[list[tuple[Indices, Any]], list[tuple[int, Exception]]]:
+        """`call` on the batch; a batch that raises is bisected until the rows at fault are alone.
+
+        Returns the pieces that worked, with the rows they stand for, and the rows that failed.
+        """
+        try:
+            return [(rows, call(batch))], []
+        except WeftError as error:
+            if not isinstance(error, RowError):
+                raise
+            failure: Exception = error
+        except Exception as error:  # noqa: BLE001  whatever a user's operator raises is the row's fault
+            failure = error
+        if batch.rows == 1:
+            return [], [(int(rows[0]), failure)]
+        half = batch.rows // 2
+        left = self.attempt(batch.slice(0, half), call, rows[:half])
+        right = self.attempt(batch.slice(half, batch.rows), call, rows[half:])
+        return left[0] + right[0], left[1] + right[1]
+
+    def fail(
+        self, batch: Batch, failures: list[tuple[int, Exception]], work: Work, *, nullable: bool
+    ) -> None:
+        """Put failed rows on the books, as the step's policy says.
+
+        Raises:
+            RowError: the policy is ``raise``.
+        """
+        if not failures:
+            return
+        failures.sort(key=lambda f: f[0])
+        row, error = failures[0]
+        if self.on_error == "raise":
+            raise RowError(
+                f"{self.step.id}: row {batch.keys[row]!r}: {type(error).__name__}: "
+                f"{redact(str(error))}"
+            ) from error
+        rows = np.array([row for row, _ in failures])
+        nulled = self.on_error == "null" and nullable
+        work.note(
+            self.step.id, "nulled" if nulled else "failed", batch, rows, [e for _, e in failures]
+        )
+        line = work.books[self.step.id]
+        if nulled:
+            line.nulled += len(rows)
+        else:
+            line.failed += len(rows)
+
+
+class MapRunner(ApplyRunner):
+    """One row in, one row out."""
+
+    def run(self, batch: Batch, work: Work) -> Batch:
+        complete = self.complete(batch)
+        some = batch if complete is None else batch.take(complete)
+        rows = np.arange(batch.rows) if complete is None else complete
+        pieces, failures = self._call(some, rows)
+        done = [self._conform(rows, out, failures) for rows, out in pieces]
+        if complete is None and not failures and len(done) == 1:
+            return batch.with_columns(done[0][1]).only(self.keeps)
+        self.fail(batch, failures, work, nullable=True)
+        columns = {name: self._scatter(name, done, batch.rows) for _, name in self.outputs}
+        lost = set() if self.on_error == "null" else {row for row, _ in failures}
+        keep = np.array([i for i in range(batch.rows) if i not in lost], np.int64)
+        return batch.with_columns(columns).only(self.keeps).take(keep)
+
+    def _call(
+        self, batch: Batch, rows: Indices
+    ) -> tuple[list[tuple[Indices, Any]], list[tuple[int, Exception]]]:
+        if batch.rows == 0:
+            return [], []
+        if not self.rowwise:
+            return self.attempt(
+                batch, lambda part: self.operator.map(self.view(part), self.loaded), rows
+            )
+        made: list[Any] = []
+        good: list[int] = []
+        failures: list[tuple[int, Exception]] = []
+        for number, row in zip(rows.tolist(), self.rows(batch), strict=True):
+            try:
+                made.append(self._row_ports(self.operator.map_row(row, self.loaded)))
+                good.append(number)
+            except Exception as error:  # noqa: BLE001  whatever a user's operator raises is the row's fault
+                failures.append((number, error))
+        if not good:
+            return [], failures
+        out = {port: [row[port] for row in made] for port in self.types}
+        return [(np.array(good, np.int64), out)], failures
+
+    def _row_ports(self, out: Any) -> dict[str, Any]:
+        if len(self.types) == 1 and not (isinstance(out, dict) and set(out) == set(self.types)):
+            return {next(iter(self.types)): out}
+        if not isinstance(out, dict) or set(out) != set(self.types):
+            raise ContractError(
+                f"{self.operator.name} writes {', '.join(self.types)}; for this row it returned "
+                f"{', '.join(out) if isinstance(out, dict) else type(out).__name__}."
+            )
+        return out
+
+    def _conform(
+        self, rows: Indices, out: Any, failures: list[tuple[int, Exception]]
+    ) -> tuple[Indices, dict[str, Column], set[int]]:
+        if not isinstance(out, dict) or set(out) != set(self.types):
+            raise ContractError(
+                f"{self.operator.name} writes {', '.join(self.types)}; it returned "
+                f"{', '.join(out) if isinstance(out, dict) else type(out).__name__}."
+            )
+        columns: dict[str, Column] = {}
+        wrong: dict[int, str] = {}
+        for port, name in self.outputs:
+            if name not in self.step.columns:
+                continue  # pruned: nobody reads it
+            what = f"{self.operator.name}.{port}"
+            column, faults = conform(what, self.types[port], out[port], len(rows))
+            columns[name] = column
+            wrong |= {row: f"{what}: {fault}" for row, fault in faults.items()}
+        failures += [(int(rows[row]), ContractError(text)) for row, text in wrong.items()]
+        return rows, columns, {int(rows[row]) for row in wrong}
+
+    def _scatter(
+        self, name: str, done: list[tuple[Indices, dict[str, Column], set[int]]], rows: int
+    ) -> Column:
+        """One column of the whole batch from the pieces; null where there is no answer."""
+        values: list[Any] = [None] * rows
+        for indices, columns, wrong in done:
+            if name in columns:
+                for i, value in zip(indices.tolist(), columns[name].values, strict=True):
+                    values[i] = None if i in wrong else value
+        kind: Type = self.step.columns.get(name) or next(
+            self.types[p] for p, c in self.outputs if c == name
+        )
+        return Column(kind.or_null(), values=values)
+
+
+class FilterRunner(ApplyRunner):
+    """A filter operator; a null in a port it does not take drops the row."""
+
+    def run(self, batch: Batch, work: Work) -> Batch:
+        complete = self.complete(batch)
+        keep = np.zeros(batch.rows, np.bool_)
+        some = batch if complete is None else batch.take(complete)
+        rows = np.arange(batch.rows) if complete is None else complete
+        pieces, failures = self._call(some, rows)
+        for indices, answers in pieces:
+            keep[indices] = self._answers(answers, len(indices))
+        if failures:
+            self.fail(batch, failures, work, nullable=False)
+            left = np.ones(batch.rows, np.bool_)
+            left[[row for row, _ in failures]] = False
+            batch, keep = batch.take(np.flatnonzero(left)), keep[left]
+        return self.drop(batch.only(self.keeps), keep, work)
+
+    def _call(
+        self, batch: Batch, rows: Indices
+    ) -> tuple[list[tuple[Indices, Any]], list[tuple[int, Exception]]]:
+        if batch.rows == 0:
+            return [], []
+        if not self.rowwise:
+            return self.attempt(
+                batch, lambda part: self.operator.keep(self.view(part), self.loaded), rows
+            )
+        answers, good = [], []
+        failures: list[tuple[int, Exception]] = []
+        for number, row in zip(rows.tolist(), self.rows(batch), strict=True):
+            try:
+                answers.append(bool(self.operator.keep_row(row, self.loaded)))
+                good.append(number)
+            except Exception as error:  # noqa: BLE001  whatever a user's operator raises is the row's fault
+                failures.append((number, error))
+        return [(np.array(good, np.int64), answers)] if good else [], failures
+
+    def _answers(self, answers: Any, rows: int) -> npt.NDArray[np.bool_]:
+        mask = np.asarray(answers)
+        if mask.shape != (rows,) or mask.dtype != np.bool_:
+            raise ContractError(
+                f"{self.operator.name}.keep() must return {rows} booleans, one for each row; it "
+                f"returned {mask.dtype} of shape {mask.shape}."
+            )
+        return mask
+
+
+class ExpandRunner(ApplyRunner):
+    """One row in, its children out. All children of a parent go on, or none of them."""
+
+    def run(self, batch: Batch, work: Work) -> Batch:
+        complete = self.complete(batch)
+        some = batch if complete is None else batch.take(complete)
+        rows = np.arange(batch.rows) if complete is None else complete
+        families, failures = self._call(some, rows)
+        children = [(parent, child) for parent, family in families for child in family]
+        columns: dict[str, Column] = {}
+        wrong: dict[int, str] = {}
+        for port, name in self.outputs:
+            if name in self.step.columns:
+                what = f"{self.operator.name}.{port}"
+                values = [child[port] for _, child in children]
+                columns[name], faults = conform(what, self.types[port], values, len(children))
+                wrong |= {children[i][0]: f"{what}: {fault}" for i, fault in faults.items()}
+        failures += [(parent, ContractError(text)) for parent, text in wrong.items()]
+        self.fail(batch, failures, work, nullable=False)
+        good = np.array([i for i, (p, _) in enumerate(children) if p not in wrong], np.int64)
+        self._note_parents(batch, families, wrong, complete, work)
+        parents = np.array([children[i][0] for i in good], np.int64)
+        below = self._children(batch, parents)
+        added = {name: column.take(good) for name, column in columns.items()}
+        return below.with_columns(added).only(self.keeps)
+
+    def _call(
+        self, batch: Batch, rows: Indices
+    ) -> tuple[list[tuple[int, list[dict[str, Any]]]], list[tuple[int, Exception]]]:
+        families: list[tuple[int, list[dict[str, Any]]]] = []
+        failures: list[tuple[int, Exception]] = []
+        if batch.rows and not self.rowwise:
+            pieces, failures = self.attempt(
+                batch, lambda part: self.operator.expand(self.view(part), self.loaded), rows
+            )
+            for indices, made in pieces:
+                if len(made) != len(indices):
+                    raise ContractError(
+                        f"{self.operator.name}.expand() returned {len(made)} lists for "
+                        f"{len(indices)} rows. Return one list of children for each row."
+                    )
+                families += [
+                    (int(i), [self._ports(c) for c in f]) for i, f in zip(indices, made, strict=True)
+                ]
+            return families, failures
+        for number, row in zip(rows.tolist(), self.rows(batch), strict=True):
+            try:
+                made = self.operator.expand_row(row, self.loaded)
+                families.append((number, [self._ports(child) for child in made]))
+            except Exception as error:  # noqa: BLE001  whatever a user's operator raises is the row's fault
+                failures.append((number, error))
+        return families, failures
+
+    def _ports(self, child: Any) -> dict[str, Any]:
+        if isinstance(child, dict) and set(child) == set(self.types):
+            return child
+        if len(self.types) == 1:
+            return {next(iter(self.types)): child}
+        raise ContractError(
+            f"{self.operator.name} writes {', '.join(self.types)}; a child has "
+            f"{', '.join(child) if isinstance(child, dict) else type(child).__name__}."
+        )
+
+    def _note_parents(
+        self,
+        batch: Batch,
+        families: list[tuple[int, list[dict[str, Any]]]],
+        wrong: dict[int, str],
+        complete: Indices | None,
+        work: Work,
+    ) -> None:
+        """A parent ends here: the books say how many children it has, also when none."""
+        counts = {parent: len(family) for parent, family in families if parent not in wrong}
+        if complete is not None:
+            nulls = set(range(batch.rows)) - set(complete.tolist())
+            counts |= dict.fromkeys(nulls, 0)
+        rows = np.array(sorted(counts), np.int64)
+        if len(rows):
+            work.note(self.step.id, "expanded", batch, rows)
+            work.outcomes[-1].children.extend(counts[int(i)] for i in rows)
+
+    def _children(self, batch: Batch, parents: Indices) -> Batch:
+        """A row for each child: its parent's columns, its own key and place in the family."""
+        counts = np.bincount(parents, minlength=batch.rows)
+        first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        index = np.arange(len(parents)) - first[parents] if len(parents) else parents
+        keys = [str(batch.keys[p]) for p in parents]
+        made = {name for _, name in self.outputs}
+        below = batch.only([c for c in self.keeps if c not in made]).take(parents)
+        below.envelope = {
+            KEY: Column(ENVELOPE[KEY], values=[f"{k}#{i}" for k, i in zip(keys, index, strict=True)]),
+            SOURCE: below.envelope[SOURCE],
+            PARENT: Column(ENVELOPE[PARENT], values=keys),
+            INDEX: Column(ENVELOPE[INDEX], values=index.astype(np.int32)),
+            COUNT: Column(ENVELOPE[COUNT], values=counts[parents].astype(np.int32)),
+        }
+        return below
+
+
+def runner(step: Step, given: Fields, device: str) -> Runner:
+    """The runner of a step whose input delivers `given`. Loads what the operator needs.
+
+    Raises:
+        ContractError: the operator's setup failed.
+    """
+    match step.action:
+        case Where() as action:
+            return WhereRunner(step, action)
+        case WithColumns() as action:
+            return WithColumnsRunner(step, action)
+        case Select() | Write():
+            return Runner(step)
+        case Apply(operator=Map()) as action:
+            return MapRunner(step, action, given, device)
+        case Apply(operator=Filter()) as action:
+            return FilterRunner(step, action, given, device)
+        case Apply(operator=Expand()) as action:
+            return ExpandRunner(step, action, given, device)
+        case _:
+            raise AssertionError(f"no runner for {step}")
+
+
+def _setup(operator: Operator, device: str) -> Any:
+    try:
+        return operator.setup(device)
+    except Exception as error:
+        raise ContractError(
+            f"{operator.name}.setup({device!r}) failed: {type(error).__name__}: {redact(str(error))}"
+        ) from error
+
+
+def _row_values(column: Column) -> Values:
+    """Row by row operators are given Python numbers, not NumPy scalars."""
+    values = column.values
+    if isinstance(values, np.ndarray) and values.ndim == 1:
+        return values.tolist()  # type: ignore[no-any-return]
+    return values

@@ -1,0 +1,168 @@
+"""Polars expressions, checked when the graph is built and comparable afterwards.
+
+Polars itself is the judge of names and types: an expression is tried on an empty frame with the
+schema it will meet. What the check adds is a question of weft's own: an expression must give a
+row the same answer whatever batch the row is in, so means, sorts, shifts and windows are
+refused, and so are Python functions, which have no canonical form and belong in an operator.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from weft.errors import DefinitionError, nearest
+from weft.pipelines.batch import Batch, Column
+from weft.pipelines.fields import Fields, arrow_schema
+from weft.pipelines.types import Type, from_arrow
+
+
+class Expression:
+    """One Polars expression as a value: printable, comparable, picklable."""
+
+    __slots__ = ("_json", "expr", "roots")
+
+    def __init__(self, expr: pl.Expr) -> None:
+        self.expr = expr
+        try:
+            self._json = expr.meta.serialize(format="json")
+        except (ModuleNotFoundError, pl.exceptions.PolarsError) as error:
+            raise DefinitionError(
+                f"{expr} calls Python code, which Polars cannot describe, so runs could not tell "
+                "when it changes. Make it an operator: @weft.operator"
+            ) from error
+        self.roots = tuple(dict.fromkeys(expr.meta.root_names()))
+
+    @property
+    def name(self) -> str:
+        """The column it makes."""
+        return self.expr.meta.output_name()
+
+    @property
+    def column(self) -> str | None:
+        """The column it copies under the name `name`; ``None`` if it computes something."""
+        bare = self.expr.meta.undo_aliases()
+        return bare.meta.output_name() if bare.meta.is_column() else None
+
+    def identity(self) -> str:
+        """Canonical text: equal for equal expressions."""
+        return self._json
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Expression) and self._json == other._json
+
+    def __hash__(self) -> int:
+        return hash(self._json)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Expression, (self.expr,)
+
+    def __str__(self) -> str:
+        return str(self.expr)
+
+    def __repr__(self) -> str:
+        return f"Expression({self.expr})"
+
+
+def check_predicate(expression: Expression, columns: Fields) -> None:
+    """Refuse a predicate that does not answer true or false for each row of `columns`.
+
+    Raises:
+        DefinitionError: an unknown column, a wrong type, or an answer that depends on the batch.
+    """
+    made = _try(expression, columns)
+    if made.dtype != pl.Boolean:
+        raise DefinitionError(
+            f"{expression} is {made.dtype}, and a predicate must be Boolean. "
+            'Compare it with something: pl.col("x") > 0'
+        )
+
+
+def infer_column(expression: Expression, columns: Fields) -> tuple[str, Type]:
+    """Name and type of the column that an expression makes of `columns`.
+
+    A copied column keeps its meaning. A computed one is nullable, and may hold NaN, since
+    nobody can promise otherwise for every input.
+
+    Raises:
+        DefinitionError: an unknown column, a wrong type, or an answer that depends on the batch.
+    """
+    if expression.expr.meta.has_multiple_outputs():
+        raise DefinitionError(f"{expression} makes several columns. Write one expression for each.")
+    made = _try(expression, columns)
+    if expression.column is not None:
+        return expression.name, columns[expression.column]
+    field = made.to_frame().to_arrow().schema.field(0)
+    kind = from_arrow(field).or_null()
+    if hasattr(kind, "nan"):
+        kind = type(kind)(nullable=True, nan=True)
+    return expression.name, kind
+
+
+def evaluate(expressions: tuple[Expression, ...], batch: Batch, kinds: Fields) -> dict[str, Column]:
+    """The columns that expressions make of a batch, typed as `kinds`; copies cost nothing."""
+    made = {e.name: batch.columns[e.column] for e in expressions if e.column is not None}
+    computed = [e for e in expressions if e.column is None]
+    if computed:
+        frame = _frame(batch, {r for e in computed for r in e.roots})
+        result = frame.select([e.expr for e in computed])
+        for name in result.columns:
+            series = result.get_column(name)
+            if len(series) == 1 != batch.rows:  # a literal
+                series = series.new_from_index(0, batch.rows)
+            array = series.to_arrow().cast(kinds[name].storage)
+            made[name] = Column(kinds[name], array=array)
+    return made
+
+
+def matches(expression: Expression, batch: Batch) -> npt.NDArray[np.bool_]:
+    """For each row of a batch, whether the predicate holds; null does not."""
+    frame = _frame(batch, set(expression.roots))
+    mask = frame.select(expression.expr).to_series().fill_null(value=False)
+    if len(mask) == 1 != batch.rows:
+        mask = mask.new_from_index(0, batch.rows)
+    return mask.to_numpy()
+
+
+def _frame(batch: Batch, roots: set[str]) -> pl.DataFrame:
+    if not roots:
+        return pl.DataFrame({"_": np.zeros(batch.rows, np.int8)})
+    return pl.DataFrame([pl.Series(name, batch.columns[name].array) for name in sorted(roots)])
+
+
+def _row_by_row(expr: pl.Expr) -> bool:
+    """Whether every part of `expr` answers for a row from that row alone."""
+    meta = expr.meta
+    if meta.is_literal() or meta.is_column():
+        return True
+    return (
+        meta.is_row_separable()
+        and meta.is_length_preserving()
+        and all(_row_by_row(part) for part in meta.pop())
+    )
+
+
+def _try(expression: Expression, columns: Fields) -> pl.Series:
+    for root in expression.roots:
+        columns.require(root)
+    empty = pl.from_arrow(arrow_schema(columns).empty_table())
+    assert isinstance(empty, pl.DataFrame)
+    try:
+        made = empty.select(expression.expr)
+    except pl.exceptions.ColumnNotFoundError as error:
+        raise DefinitionError(
+            f"There is no column {error}. Given: {', '.join(columns)}. "
+            + nearest(str(error), columns)
+        ) from error
+    except pl.exceptions.PolarsError as error:
+        first = str(error).split("\n", 1)[0]
+        raise DefinitionError(f"Polars refuses {expression}: {first}") from error
+    if not _row_by_row(expression.expr):
+        raise DefinitionError(
+            f"{expression} depends on other rows of the batch, so its answer would change with "
+            "the size of batches. Only row by row expressions can be used here."
+        )
+    return made.to_series()

@@ -1,0 +1,485 @@
+"""What an operator is: a frozen value of parameters, typed ports, and one method.
+
+Cardinality is the operator's kind:
+
+=========  ==========  ======================================  ============================
+kind       rows        batch by batch                          row by row
+=========  ==========  ======================================  ============================
+`Map`      1 -> 1      ``map(batch, loaded)`` -> dict          ``map_row(row, loaded)``
+`Filter`   1 -> 0..1   ``keep(batch, loaded)`` -> bools        ``keep_row(row, loaded)``
+`Expand`   1 -> n      ``expand(batch, loaded)`` -> lists      ``expand_row(row, loaded)``
+=========  ==========  ======================================  ============================
+
+An operator implements one of the two columns. Row by row is the default choice: an exception
+then marks its row and nothing else. Batch by batch is for models and vector code: a batch that
+raises is bisected until the rows at fault are alone.
+
+Keys, counts and lineage belong to the engine; operators never see them. A null in a port that
+is not nullable never reaches the operator: its outputs are null on that row, a filter drops
+the row, an expand has no children.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import enum
+import hashlib
+import inspect
+import json
+import pathlib
+import textwrap
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+from weft.errors import DefinitionError
+from weft.pipelines.fields import Fields
+from weft.pipelines.resources import Resources
+from weft.pipelines.types import Bool, Type, Values, as_type
+
+Row = Mapping[str, Any]
+"""One row as an operator sees it: port name -> value."""
+
+BatchView = Mapping[str, Values]
+"""One batch as an operator sees it: port name -> list or array."""
+
+
+class Operator:
+    """Base of all operators; derive from `Map`, `Filter` or `Expand` instead."""
+
+    reads: Fields = Fields()
+    """Input ports."""
+
+    writes: Fields = Fields()
+    """Output ports."""
+
+    version: str | None = None
+    """Change it when the answer changes. ``None``: a hash of the operator's source code."""
+
+    resources: Resources = Resources()
+    """What one worker of this operator holds."""
+
+    _methods: tuple[str, str] = ("", "")  # batch by batch, row by row
+
+    def infer(self, inputs: Fields) -> Fields:
+        """The types this operator writes, given the types bound to its ports.
+
+        Override it when an output depends on an input, such as a resize that keeps channels.
+        """
+        return self.writes
+
+    def setup(self, device: str) -> Any:
+        """Load what the operator needs, once per worker; it is given back as `loaded`.
+
+        Args:
+            device: ``"cpu"`` or ``"cuda:0"``.
+        """
+        return None
+
+    def absorb(self, following: Operator) -> Operator | None:
+        """One operator that answers as this one then `following` on its output, or ``None``.
+
+        It is how a decoder takes over the resize that comes after it.
+        """
+        return None
+
+    @property
+    def name(self) -> str:
+        """The name in plans, errors and recipes: ``image.Decode``; a user's class by its own."""
+        cls = type(self)
+        package, _, rest = cls.__module__.partition("weft.operators.")
+        family = rest.partition(".")[0] if not package and rest else ""
+        return f"{family}.{cls.__qualname__}" if family else cls.__qualname__
+
+    @property
+    def rowwise(self) -> bool:
+        """Whether the operator works row by row."""
+        batch, row = self._methods
+        cls = type(self)
+        base = next(b for b in cls.__mro__ if b.__dict__.get("_methods"))
+        has_batch = getattr(cls, batch) is not getattr(base, batch)
+        has_row = getattr(cls, row) is not getattr(base, row)
+        if has_batch == has_row:
+            raise DefinitionError(
+                f"Operator {self.name} must define exactly one of {batch}(batch, loaded) and "
+                f"{row}(row, loaded); it defines {'both' if has_batch else 'neither'}."
+            )
+        return has_row
+
+    def params(self) -> dict[str, Any]:
+        """The parameters as canonical JSON values."""
+        if not dataclasses.is_dataclass(self):
+            return {}
+        return {
+            f.name: _canonical(getattr(self, f.name), f"{self.name}.{f.name}")
+            for f in dataclasses.fields(self)
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """Name, version and parameters: what makes two operators the same operator."""
+        version = self.version if self.version is not None else _source_digest(type(self))
+        return {"operator": self.name, "version": version, "params": self.params()}
+
+    def _check(self, bound: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of one row by port, from a plain call."""
+        ports = list(self.reads)
+        values = dict(zip(ports, bound, strict=False)) | dict(named)
+        if len(bound) > len(ports) or set(values) != set(ports):
+            raise DefinitionError(
+                f"{self.name}({', '.join(ports)}) takes exactly these ports; "
+                f"given {len(bound)} values and {sorted(named)}."
+            )
+        return values
+
+    def __str__(self) -> str:
+        if not dataclasses.is_dataclass(self):
+            return self.name
+        given = [
+            f"{f.name}={_show(value)}"
+            for f in dataclasses.fields(self)
+            if (value := getattr(self, f.name)) != _default(f)
+        ]
+        return f"{self.name}({', '.join(given)})" if given else self.name
+
+
+class Map(Operator):
+    """One row in, one row out: new columns from columns."""
+
+    _methods = ("map", "map_row")
+
+    def map(self, batch: BatchView, loaded: Any) -> Mapping[str, Values]:
+        """The output ports of a batch, each with as many values as the batch has rows."""
+        raise NotImplementedError
+
+    def map_row(self, row: Row, loaded: Any) -> Any:
+        """The output ports of one row as a dict, or the value itself if there is one port."""
+        raise NotImplementedError
+
+    def __call__(self, *values: Any, **named: Any) -> Any:
+        """Run on plain values, without an engine: one row in, its value or dict out."""
+        row = self._check(values, named)
+        loaded = self.setup("cpu")
+        if self.rowwise:
+            return self.map_row(row, loaded)
+        out = self.map({port: [value] for port, value in row.items()}, loaded)
+        first = {port: column[0] for port, column in out.items()}
+        return next(iter(first.values())) if len(self.writes) == 1 else first
+
+
+class Filter(Operator):
+    """Keeps a row or drops it. A dropped row stays on the books as its key."""
+
+    _methods = ("keep", "keep_row")
+
+    def keep(self, batch: BatchView, loaded: Any) -> Sequence[bool]:
+        """For each row of a batch, whether to keep it."""
+        raise NotImplementedError
+
+    def keep_row(self, row: Row, loaded: Any) -> bool:
+        """Whether to keep one row."""
+        raise NotImplementedError
+
+    def __call__(self, *values: Any, **named: Any) -> bool:
+        """Run on plain values, without an engine."""
+        row = self._check(values, named)
+        loaded = self.setup("cpu")
+        if self.rowwise:
+            return bool(self.keep_row(row, loaded))
+        return bool(self.keep({port: [value] for port, value in row.items()}, loaded)[0])
+
+
+class Expand(Operator):
+    """One row in, any number of rows out: frames of a video, pages of a document.
+
+    The children keep the columns of their parent that later steps read, and know their parent,
+    their index and how many they are.
+    """
+
+    _methods = ("expand", "expand_row")
+
+    def expand(self, batch: BatchView, loaded: Any) -> Sequence[Sequence[Row]]:
+        """For each row of a batch, its children."""
+        raise NotImplementedError
+
+    def expand_row(self, row: Row, loaded: Any) -> Iterable[Any]:
+        """The children of one row: dicts of ports, or values if there is one port."""
+        raise NotImplementedError
+
+    def __call__(self, *values: Any, **named: Any) -> list[Any]:
+        """Run on plain values, without an engine."""
+        row = self._check(values, named)
+        loaded = self.setup("cpu")
+        if self.rowwise:
+            return list(self.expand_row(row, loaded))
+        return list(self.expand({port: [value] for port, value in row.items()}, loaded)[0])
+
+
+class Keep:
+    """Return hint of a decorated function that is a `Filter`: true keeps the row."""
+
+
+class _Function(Operator):
+    """What the three kinds of decorated function share."""
+
+    function: Callable[..., Any]
+    settings: tuple[tuple[str, Any], ...]
+
+    def _init(
+        self,
+        function: Callable[..., Any],
+        reads: Fields,
+        writes: Fields,
+        settings: tuple[tuple[str, Any], ...],
+        version: str | None,
+        resources: Resources,
+    ) -> None:
+        for name, value in (
+            ("function", function),
+            ("reads", reads),
+            ("writes", writes),
+            ("settings", settings),
+            ("version", version),
+            ("resources", resources),
+            ("__doc__", function.__doc__),
+            ("__name__", function.__name__),
+            ("__wrapped__", function),
+        ):
+            object.__setattr__(self, name, value)
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    def params(self) -> dict[str, Any]:
+        return {k: _canonical(v, f"{self.name}.{k}") for k, v in self.settings}
+
+    def identity(self) -> dict[str, Any]:
+        version = self.version if self.version is not None else _source_digest(self.function)
+        return {"operator": self.name, "version": version, "params": self.params()}
+
+    def replace(self, **settings: Any) -> Self:
+        """This operator with other values for its parameters that have a default."""
+        known = dict(self.settings)
+        for name in settings:
+            if name not in known:
+                raise DefinitionError(
+                    f"{self.name} has no parameter {name!r}. Given: {', '.join(known) or 'none'}."
+                )
+        other = object.__new__(type(self))
+        other._init(
+            self.function,
+            self.reads,
+            self.writes,
+            tuple((known | settings).items()),
+            self.version,
+            self.resources,
+        )
+        return other
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{self.name} is an operator and cannot be changed; use replace()")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Function) and self.identity() == other.identity()
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.identity(), sort_keys=True))
+
+    def __call__(self, *values: Any, **named: Any) -> Any:
+        return self.function(*values, **(dict(self.settings) | named))
+
+    def __repr__(self) -> str:
+        return f"<operator {self}>"
+
+    def __str__(self) -> str:
+        given = ", ".join(f"{k}={_show(v)}" for k, v in self.settings)
+        return f"{self.name}({given})" if given else self.name
+
+
+class FunctionMap(_Function, Map):
+    """A decorated function that returns a value, or a dict of fields."""
+
+    def map_row(self, row: Row, loaded: Any) -> Any:
+        return self.function(**row, **dict(self.settings))
+
+
+class FunctionFilter(_Function, Filter):
+    """A decorated function whose return hint is `Keep`."""
+
+    def keep_row(self, row: Row, loaded: Any) -> bool:
+        return bool(self.function(**row, **dict(self.settings)))
+
+
+class FunctionExpand(_Function, Expand):
+    """A decorated function whose return hint is an `Iterator` of something."""
+
+    def expand_row(self, row: Row, loaded: Any) -> Iterable[Any]:
+        children: Iterable[Any] = self.function(**row, **dict(self.settings))
+        return children
+
+
+@typing.overload
+def operator(function: Callable[..., Any], /) -> Any: ...
+@typing.overload
+def operator(
+    *, version: str | None = ..., resources: Resources = ...
+) -> Callable[[Callable[..., Any]], Any]: ...
+
+
+def operator(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    version: str | None = None,
+    resources: Resources = Operator.resources,
+) -> Any:
+    """Make an operator of a function that works on one row.
+
+    Parameters without a default are input ports, those with one are settings. The return hint
+    decides the kind: a type is a `Map` whose output port has the function's name,
+    ``weft.fields(...)`` a `Map` with these ports (return a dict), ``weft.Keep`` a `Filter`,
+    ``Iterator[...]`` of either an `Expand`.
+
+    >>> @operator(version="1")
+    ... def shout(text: str, mark: str = "!") -> str:
+    ...     return text.upper() + mark
+    >>> shout("hi"), str(shout.replace(mark="?"))
+    ('HI!', "shout(mark='?')")
+
+    Raises:
+        DefinitionError: a hint is missing or names no column type.
+    """
+    if function is None:
+        return lambda f: _decorate(f, version, resources)
+    return _decorate(function, version, resources)
+
+
+def _decorate(function: Callable[..., Any], version: str | None, resources: Resources) -> Any:
+    where = f"{inspect.getsourcefile(function)}:{function.__code__.co_firstlineno}"
+    try:
+        hints = inspect.get_annotations(function, eval_str=True)
+    except NameError as error:
+        raise DefinitionError(f"{where}: a hint of {function.__name__} is unknown: {error}") from error
+    reads: dict[str, Type] = {}
+    settings: list[tuple[str, Any]] = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise DefinitionError(
+                f"{where}: {function.__name__}(*{parameter.name}) cannot be an operator: "
+                "each input port needs a name and a hint."
+            )
+        if parameter.default is not parameter.empty:
+            settings.append((parameter.name, parameter.default))
+        elif parameter.name not in hints:
+            raise DefinitionError(
+                f"{where}: parameter {parameter.name!r} of {function.__name__} has no hint. "
+                f"Say what column it reads: {parameter.name}: weft.Image"
+            )
+        else:
+            reads[parameter.name] = _hint(hints[parameter.name], where, parameter.name)
+    if "return" not in hints:
+        raise DefinitionError(
+            f"{where}: {function.__name__} has no return hint. "
+            "Say what it writes: -> weft.Float32, or -> weft.Keep for a filter"
+        )
+    kind, writes = _outputs(function.__name__, hints["return"], where)
+    made = object.__new__(kind)
+    made._init(function, Fields(reads), writes, tuple(settings), version, resources)
+    made.identity()  # settings that cannot be part of a recipe are refused here, not in a run
+    return made
+
+
+def _outputs(name: str, hint: Any, where: str) -> tuple[type[_Function], Fields]:
+    if hint is Keep:
+        return FunctionFilter, Fields()
+    kind: type[_Function] = FunctionMap
+    if typing.get_origin(hint) in (Iterator, Iterable, list):
+        kind, (hint,) = FunctionExpand, typing.get_args(hint)
+    if isinstance(hint, Fields):
+        return kind, hint
+    return kind, Fields({name: _hint(hint, where, "return")})
+
+
+def _hint(hint: Any, where: str, what: str) -> Type:
+    try:
+        return as_type(hint)
+    except DefinitionError as error:
+        raise DefinitionError(f"{where}: hint of {what!r}: {error}") from error
+
+
+KEEP_TYPE = Bool()
+"""What a filter answers for each row."""
+
+
+def canonical_bytes(value: Any) -> bytes:
+    """`value`, which is JSON, as the one sequence of bytes that stands for it."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def digest(value: Any) -> str:
+    """The first 128 bits of the sha256 of `value`'s canonical bytes, as hex.
+
+    >>> digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
+    True
+    """
+    return hashlib.sha256(canonical_bytes(value)).hexdigest()[:32]
+
+
+def _canonical(value: Any, what: str) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, enum.Enum):
+        return _canonical(value.value, what)
+    if isinstance(value, pathlib.PurePath):
+        return str(value)
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    if isinstance(value, Operator):
+        return value.identity()
+    if isinstance(value, Type):
+        return value.to_json()
+    if isinstance(value, Fields):
+        return value.to_json()
+    if isinstance(value, Mapping):
+        return {str(k): _canonical(v, what) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(v, what) for v in value]
+    if isinstance(value, set | frozenset):
+        return sorted((_canonical(v, what) for v in value), key=canonical_bytes)
+    raise DefinitionError(
+        f"Parameter {what} is a {type(value).__name__}, which has no canonical form, so runs "
+        "could not tell one value from another. Expected numbers, text, paths, lists or dicts "
+        "of them; load everything else in setup()."
+    )
+
+
+def _source_digest(thing: Any) -> str:
+    """A hash of the code's meaning: comments, docstrings and layout do not count."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
+    except (OSError, TypeError, SyntaxError) as error:
+        raise DefinitionError(
+            f"The source code of {getattr(thing, '__qualname__', thing)} cannot be read, so a "
+            "change to it would go unnoticed. Give it a version: version=\"1\""
+        ) from error
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+            node.decorator_list = []
+            if ast.get_docstring(node) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
+    return "source:" + hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, Operator):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_show(v) for v in value) + "]"
+    return repr(value)

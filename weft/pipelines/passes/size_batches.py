@@ -1,0 +1,69 @@
+"""Size batches and units by bytes, not by rows.
+
+A batch is what passes through a stage at once: its widest moment decides, so that a worker
+holds about `BATCH_BYTES` whether rows are numbers or photographs. A unit is what one receipt
+stands for: small enough that little is lost with a worker and every core has work, large
+enough that a fragment is worth its file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from weft.pipelines.graph import Read
+from weft.pipelines.plan import Plan, Step
+from weft.pipelines.resources import Cluster
+
+BATCH_BYTES = 32 * 2**20
+"""Bytes of rows in one batch. A few of these per core stay far below a small machine's memory,
+and a batch of this size takes long enough (tens of milliseconds) to hide the cost of a step."""
+
+BATCH_ROWS = 8192
+"""No batch is larger: beyond this, the cost per batch no longer shows in the cost per row."""
+
+UNIT_BYTES = 128 * 2**20
+"""Bytes that a unit keeps until it ends: the rows that cross stages, or that it writes."""
+
+UNIT_ROWS = 65_536
+"""No unit is larger, so that its receipt and its ledger stay small."""
+
+UNIT_MEDIA_ROWS = 512
+"""No unit that reads media is larger: some seconds of decoding, which is what a crash costs."""
+
+
+def size_batches(plan: Plan, cluster: Cluster) -> Plan:
+    """Rows per batch for each stage, rows per unit for the plan."""
+    measured = _measured(plan)
+    stages = []
+    for index, stage in enumerate(plan.stages):
+        widest = max(_width(s, plan, measured) for s in plan.stage_steps(index))
+        rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, widest)))
+        stages.append(replace(stage, batch_rows=stage.resources.batch_rows or rows))
+    kept = max(
+        [_row_bytes(s, measured) for i in range(len(stages) - 1) for s in map(plan.step, plan.ports(i))]
+        + [_row_bytes(s, measured) for s in plan.writes()]
+    )
+    media = any(c.row_bytes >= 100_000 for s in plan.steps for c in s.columns.values())
+    most = UNIT_MEDIA_ROWS if media else UNIT_ROWS
+    return replace(
+        plan, stages=tuple(stages), unit_rows=max(1, min(most, UNIT_BYTES // max(1, kept)))
+    )
+
+
+def _measured(plan: Plan) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for read in plan.reads():
+        assert isinstance(read.action, Read)
+        found |= read.action.source.row_bytes()
+    return found
+
+
+def _width(step: Step, plan: Plan, measured: dict[str, int]) -> int:
+    """Bytes of a row while `step` runs: what comes in and what it makes."""
+    given = {} if isinstance(step.action, Read) else dict(plan.step(step.inputs[0]).columns)
+    both = given | dict(step.columns)
+    return sum(measured.get(name, kind.row_bytes) for name, kind in both.items())
+
+
+def _row_bytes(step: Step, measured: dict[str, int]) -> int:
+    return sum(measured.get(name, kind.row_bytes) for name, kind in step.columns.items())

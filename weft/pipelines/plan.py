@@ -1,0 +1,203 @@
+"""The plan: how a graph will run, as a value that can be printed and compared.
+
+A step is a graph node with the columns it passes on. A stage is a chain of steps that one
+worker runs on the rows of one *unit*, a slice of the source; a unit goes through the stages one
+after the other, whole, and ends in one receipt. Steps start alone in their stages; passes
+rewrite, order and fuse them.
+
+Rules that hold in every plan (`verify` checks them): steps stand after their inputs; the reads
+are in the first stage; the writes are in the last, so that a unit's receipt is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from weft.pipelines.expressions import Expression
+from weft.pipelines.fields import Fields
+from weft.pipelines.graph import Action, Apply, Graph, Read, Select, Where, WithColumns, Write
+from weft.pipelines.operator import Expand
+from weft.pipelines.resources import Resources
+
+
+@dataclass(frozen=True)
+class Predicate:
+    """A `where` that a source applies: the node it was, and its expression."""
+
+    node: str
+    expression: Expression
+
+
+@dataclass(frozen=True)
+class Step:
+    """One action of the plan and the columns it passes on."""
+
+    id: str
+    action: Action
+    inputs: tuple[str, ...]
+    columns: Fields
+    predicates: tuple[Predicate, ...] = ()
+
+    def reads(self) -> frozenset[str]:
+        """The columns of its input that it needs for itself."""
+        match self.action:
+            case Apply(inputs=inputs):
+                return frozenset(column for _, column in inputs)
+            case Where(predicate=predicate):
+                return frozenset(predicate.roots)
+            case WithColumns(expressions=expressions):
+                return frozenset(root for e in expressions for root in e.roots)
+            case Write():
+                return frozenset(self.columns)
+            case _:
+                return frozenset()
+
+    def makes(self) -> frozenset[str]:
+        """The columns it adds or replaces."""
+        match self.action:
+            case Read():
+                return frozenset(self.columns)
+            case Apply(outputs=outputs):
+                return frozenset(column for _, column in outputs)
+            case WithColumns(expressions=expressions):
+                return frozenset(e.name for e in expressions)
+            case _:
+                return frozenset()
+
+    @property
+    def resources(self) -> Resources:
+        """What a worker holds while it runs this step."""
+        return self.action.operator.resources if isinstance(self.action, Apply) else Resources()
+
+    @property
+    def expands(self) -> bool:
+        """Whether a row may become several."""
+        return isinstance(self.action, Apply) and isinstance(self.action.operator, Expand)
+
+    def __str__(self) -> str:
+        what = "writes" if isinstance(self.action, Write) else "passes"
+        text = f"{self.id}: {self.action}"
+        for predicate in self.predicates:
+            text += f"\n      only {predicate.expression}  [{predicate.node}]"
+        return f"{text}\n      {what} {self.columns or 'keys only'}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps that one worker runs together, and what that worker is."""
+
+    steps: tuple[str, ...]
+    resources: Resources
+    workers: int | None = None  # of a pool; None: tasks, as many as there is room for
+    batch_rows: int = 64
+
+    def __str__(self) -> str:
+        kind = f"pool of {self.workers}" if self.workers else "tasks"
+        return f"{kind}, {self.resources}, batches of {self.batch_rows} rows"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in topological order, cut into stages."""
+
+    name: str
+    recipe: str
+    steps: tuple[Step, ...]
+    stages: tuple[Stage, ...]
+    unit_rows: int = 256
+
+    def step(self, name: str) -> Step:
+        """The step of that name."""
+        return next(s for s in self.steps if s.id == name)
+
+    def consumers(self, name: str) -> tuple[Step, ...]:
+        """The steps that take the rows of `name`."""
+        return tuple(s for s in self.steps if name in s.inputs)
+
+    def stage_of(self, name: str) -> int:
+        """The index of the stage that runs `name`."""
+        return next(i for i, stage in enumerate(self.stages) if name in stage.steps)
+
+    def stage_steps(self, index: int) -> tuple[Step, ...]:
+        """The steps of a stage, in order."""
+        inside = set(self.stages[index].steps)
+        return tuple(s for s in self.steps if s.id in inside)
+
+    def ports(self, index: int) -> tuple[str, ...]:
+        """The steps up to stage `index` whose rows a later stage takes."""
+        later = {i for stage in self.stages[index + 1 :] for s in stage.steps for i in self.step(s).inputs}
+        done = {s for stage in self.stages[: index + 1] for s in stage.steps}
+        return tuple(s.id for s in self.steps if s.id in done and s.id in later)
+
+    def writes(self) -> Iterator[Step]:
+        """The steps that write."""
+        return (s for s in self.steps if isinstance(s.action, Write))
+
+    def reads(self) -> Iterator[Step]:
+        """The steps that read."""
+        return (s for s in self.steps if isinstance(s.action, Read))
+
+    def upstream(self, name: str) -> frozenset[str]:
+        """`name` and every step its rows come through."""
+        found = {name}
+        for step in reversed(self.steps):
+            if step.id in found:
+                found.update(step.inputs)
+        return frozenset(found)
+
+    def replace_step(self, step: Step) -> Plan:
+        """This plan with the step of the same name replaced."""
+        return replace(self, steps=tuple(step if s.id == step.id else s for s in self.steps))
+
+    def remove_step(self, name: str) -> Plan:
+        """This plan without a step; its consumers take the rows of its input."""
+        (source,) = self.step(name).inputs
+        steps = tuple(
+            replace(s, inputs=tuple(source if i == name else i for i in s.inputs))
+            for s in self.steps
+            if s.id != name
+        )
+        stages = tuple(
+            replace(stage, steps=kept)
+            for stage in self.stages
+            if (kept := tuple(s for s in stage.steps if s != name))
+        )
+        return replace(self, steps=steps, stages=stages)
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: units of {self.unit_rows} rows"]
+        for index, stage in enumerate(self.stages):
+            lines.append(f"  stage {index + 1}: {stage}")
+            for step in self.stage_steps(index):
+                source = f"  from {', '.join(step.inputs)}" if _branches(self, step) else ""
+                lines += [f"    {line}" for line in f"{step}{source}".split("\n")]
+        return "\n".join(lines)
+
+
+def lower(graph: Graph) -> Plan:
+    """The plainest plan of a graph: every step alone in its stage, the writes together."""
+    steps = tuple(Step(n.id, n.action, n.inputs, n.columns) for n in graph.nodes)
+    writes = tuple(s.id for s in steps if isinstance(s.action, Write))
+    reads = tuple(s.id for s in steps if isinstance(s.action, Read))
+    alone = [s for s in steps if s.id not in writes and s.id not in reads]
+    stages = (
+        Stage(reads, Resources()),
+        *(_stage((s.id,), s.resources) for s in alone),
+        Stage(writes, Resources()),
+    )
+    return Plan(graph.name, graph.recipe(), steps, stages)
+
+
+def _stage(steps: tuple[str, ...], resources: Resources) -> Stage:
+    workers = (resources.workers or 1) if resources.pooled else None
+    return Stage(steps, resources, workers, resources.batch_rows or Stage.batch_rows)
+
+
+def _branches(plan: Plan, step: Step) -> bool:
+    """Whether printing where a step's rows come from tells the reader something."""
+    before = plan.steps[plan.steps.index(step) - 1] if plan.steps.index(step) else None
+    return bool(step.inputs) and (before is None or step.inputs != (before.id,))
+
+
+__all__ = ["Plan", "Predicate", "Select", "Stage", "Step", "lower"]

@@ -1,0 +1,1 @@
+"""A run from its first journal entry to the published version."""

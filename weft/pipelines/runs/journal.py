@@ -1,0 +1,178 @@
+"""The journal of a run: what it set out to do, what is done, how it ended.
+
+::
+
+    photos.lance.weft/runs/20261120-141500-3fa9c2/
+        run.json          what was asked: pipeline, parameters, recipe, plan, sinks
+        units.arrow       the work: every unit, with what its source needs to read it
+        receipts/ID.json  a unit that is done; its rows are staged and it is never run again
+        state.json        how far it is: running, publishing, published, failed, …
+
+A file appears whole or not at all. A receipt is put only if absent, so that of two workers on
+one unit the first counts and the other's files are orphans, never duplicates.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from weft.pipelines.engines.worker import Receipt, Unit
+
+FINISHED = ("published", "abandoned")
+"""States that nothing is left to do for."""
+
+_UNITS = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("read", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("content_bytes", pa.int64(), nullable=False),
+        pa.field("payload", pa.large_binary(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Journal:
+    """One run's folder."""
+
+    path: Path
+
+    @property
+    def run(self) -> str:
+        """The run's id."""
+        return self.path.name
+
+    @property
+    def receipts_path(self) -> Path:
+        """The folder of receipts."""
+        return self.path / "receipts"
+
+    def begin(self, about: dict[str, Any], units: list[Unit]) -> None:
+        """Write down what the run sets out to do. `state.json` comes last: it makes it a run."""
+        self.receipts_path.mkdir(parents=True)
+        write_whole(self.path / "run.json", _json(about))
+        write_whole(self.path / "units.arrow", _units_bytes(units))
+        self.set_state("running")
+
+    def about(self) -> dict[str, Any]:
+        """What the run set out to do."""
+        found: dict[str, Any] = json.loads((self.path / "run.json").read_bytes())
+        return found
+
+    def units(self) -> list[Unit]:
+        """The work of the run."""
+        from weft.pipelines.connector import Split
+        from weft.pipelines.engines.worker import Unit
+
+        with pa.ipc.open_file(self.path / "units.arrow") as reader:
+            rows = reader.read_all().to_pylist()
+        return [
+            Unit(r["id"], r["read"], Split(r["split"], r["rows"], r["payload"], r["content_bytes"]))
+            for r in rows
+        ]
+
+    def receipts(self) -> Iterator[Receipt]:
+        """The receipts that are there, in the order of their names."""
+        for path in sorted(self.receipts_path.glob("*.json")):
+            yield json.loads(path.read_bytes())
+
+    def state(self) -> dict[str, Any]:
+        """How far the run is."""
+        found: dict[str, Any] = json.loads((self.path / "state.json").read_bytes())
+        return found
+
+    def set_state(self, state: str, **more: Any) -> None:
+        """Note how far the run is."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        write_whole(self.path / "state.json", _json({"state": state, "at": now, **more}))
+
+
+def new_run_id() -> str:
+    """A run id that sorts by time: ``20261120-141500-3fa9c2``."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def journals(state: str | Path) -> list[Journal]:
+    """The runs noted in a dataset's state folder, newest first."""
+    runs = Path(state) / "runs"
+    found = [Journal(p) for p in runs.glob("*") if (p / "state.json").exists()]
+    return sorted(found, key=lambda j: j.run, reverse=True)
+
+
+def put_receipt(folder: str, unit: str, receipt: Receipt) -> Receipt:
+    """Leave a unit's receipt if there is none yet; returns the one that counts."""
+    from weft.pipelines.engines.worker import receipt_bytes
+
+    path = Path(folder) / f"{unit}.json"
+    temporary = path.with_suffix(f".{secrets.token_hex(4)}")
+    _write_synced(temporary, receipt_bytes(receipt))
+    try:
+        os.link(temporary, path)  # atomic, and refuses to replace
+    except FileExistsError:
+        found: Receipt = json.loads(path.read_bytes())
+        return found
+    finally:
+        temporary.unlink()
+    return receipt
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Put a file in place so that no reader ever sees half of it."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    _write_synced(temporary, data)
+    temporary.replace(path)
+
+
+def whoami() -> dict[str, Any]:
+    """This process, so that another can tell whether it still lives."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "born": process_birth(os.getpid())}
+
+
+def process_birth(pid: int) -> str | None:
+    """When a process of this machine started, in a form to compare; ``None``: it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else f"{boot}:{fields[19]}"
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _units_bytes(units: list[Unit]) -> bytes:
+    rows = [
+        (u.id, u.read, u.split.id, u.split.rows, u.split.content_bytes, u.split.payload)
+        for u in units
+    ]
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(_UNITS)
+    table = pa.table(
+        [pa.array(c, f.type) for c, f in zip(columns, _UNITS, strict=True)], schema=_UNITS
+    )
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, _UNITS) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, indent=1, ensure_ascii=False).encode()

@@ -1,0 +1,433 @@
+"""A run: from a pipeline to published versions, or to a journal that resume goes on with.
+
+The order of things is the promise. Nothing starts before the plan, the cluster and the targets
+are checked. Nothing is staged before the journal says what the run sets out to do. Nothing is
+committed before every unit has its receipt and the books balance. Nothing is shown before it is
+committed.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version as installed
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal
+
+import weft
+from weft.errors import DefinitionError, Interrupted, OverBudget, WeftError, redact
+from weft.pipelines.compile import compile_plan
+from weft.pipelines.engines.books import Books, balance, new_books, sum_books
+from weft.pipelines.engines.worker import Context, Receipt, Target, Unit, dataset_schema, units_of
+from weft.pipelines.graph import Read
+from weft.pipelines.operator import digest
+from weft.pipelines.plan import Plan
+from weft.pipelines.resources import Cluster, this_machine
+from weft.pipelines.runs import publish
+from weft.pipelines.runs.budget import Budget
+from weft.pipelines.runs.journal import FINISHED, Journal, journals, new_run_id, whoami
+from weft.pipelines.runs.lease import Lease, hold
+
+if TYPE_CHECKING:
+    from weft.pipelines.dsl import Pipeline
+
+Engine = Literal["ray", "local"]
+
+_DIGEST_ROWS = 65_536
+"""Rows a split has when the input as a whole is digested; any fixed number serves."""
+
+
+class Listener:
+    """Hears how a run goes. Progress displays derive from it; this one is silent."""
+
+    def notice(self, text: str) -> None:
+        """Something a person wants to know before the work starts."""
+
+    def started(self, plan: Plan, run: str, rows: int, rows_done: int) -> None:
+        """Work begins; `rows` are to be read in all, `rows_done` were in an earlier attempt."""
+
+    def advanced(self, rows_done: int, books: Books, samples: Sequence[dict[str, str]]) -> None:
+        """A unit ended. `books` are summed over all units so far."""
+
+    def finished(self, result: RunResult) -> None:
+        """The run is published."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What became of a run.
+
+    `rows` are the rows read; `kept` and `versions` are by write step. `seconds` is the time
+    this attempt took, without the start of the engine, which `startup_seconds` is.
+    """
+
+    run: str
+    state: str
+    plan: Plan
+    rows: int
+    books: Books
+    kept: dict[str, int] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+    uris: dict[str, str] = field(default_factory=dict)
+    samples: tuple[dict[str, str], ...] = ()
+    seconds: float = 0.0
+    startup_seconds: float = 0.0
+    rows_resumed: int = 0
+    engine: str = "local"
+
+    @property
+    def failed(self) -> int:
+        """Rows that failed, at whatever step."""
+        return sum(line.failed for line in self.books.values())
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether there was nothing to do."""
+        return self.state == "in sync"
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as JSON, for ``--json`` and the journal."""
+        return {
+            "run": self.run,
+            "state": self.state,
+            "pipeline": self.plan.name,
+            "engine": self.engine,
+            "rows": self.rows,
+            "failed": self.failed,
+            "rows_resumed": self.rows_resumed,
+            "seconds": round(self.seconds, 3),
+            "startup_seconds": round(self.startup_seconds, 3),
+            "writes": [
+                {
+                    "step": name,
+                    "dataset": self.uris[name],
+                    "version": self.versions.get(name),
+                    "kept": self.kept.get(name),
+                }
+                for name in self.uris
+            ],
+            "steps": {name: asdict(line) for name, line in self.books.items()},
+            "samples": list(self.samples),
+        }
+
+
+def run(
+    pipeline: Pipeline,
+    *,
+    engine: Engine = "ray",
+    address: str | None = None,
+    cluster: Cluster | None = None,
+    fresh: bool = False,
+    budget: Budget | None = None,
+    listener: Listener | None = None,
+    target: str | None = None,
+) -> RunResult:
+    """Run a pipeline and publish what it wrote.
+
+    An unfinished run of the same recipe on the same dataset is gone on with. A dataset that
+    the same recipe made of the same input is in sync, and nothing runs.
+
+    Args:
+        pipeline: what to run.
+        engine: ``"ray"``, or ``"local"``: this process.
+        address: of a Ray cluster; without one Ray is started on this machine.
+        cluster: plan for this shape instead of what the engine finds.
+        fresh: start anew, whatever is there.
+        budget: how many rows may fail.
+        listener: hears how it goes.
+        target: how the command line names the pipeline, for `weft resume`.
+
+    Raises:
+        DefinitionError, PlanError: it cannot start; nothing was written.
+        Busy: another run holds a dataset.
+        OverBudget: too many rows failed.
+        Interrupted: stopped by the user.
+        WeftError: it failed; its finished units are kept for resume.
+    """
+    began = perf_counter()
+    execute, found = _engine(engine, address, cluster)
+    startup = perf_counter() - began
+    plan = compile_plan(pipeline.graph, found)
+    for step in plan.writes():
+        publish.sink_of(step).check(dataset_schema(plan, step))
+    attempt = _Attempt(pipeline, plan, found, listener or Listener(), budget or Budget())
+    attempt.engine, attempt.target, attempt.startup = engine, target, startup
+    with ExitStack() as stack:
+        return attempt.run(execute, stack, fresh=fresh)
+
+
+def _engine(engine: Engine, address: str | None, cluster: Cluster | None) -> tuple[Any, Cluster]:
+    if engine == "local":
+        from weft.pipelines.engines import local
+
+        return local.execute, cluster or this_machine()
+    if engine == "ray":
+        from weft.pipelines.engines import ray
+
+        cpus = cluster.cpus if cluster and address is None else None
+        live = ray.start(address, cpus)
+        return ray.execute, cluster or live
+    raise DefinitionError(f"engine={engine!r}; expected 'ray' or 'local'.")
+
+
+class _Attempt:
+    """One attempt at a run, with what it needs at hand."""
+
+    engine: str
+    target: str | None
+    startup: float
+
+    def __init__(
+        self, pipeline: Pipeline, plan: Plan, cluster: Cluster, listener: Listener, budget: Budget
+    ) -> None:
+        self.pipeline = pipeline
+        self.plan = plan
+        self.cluster = cluster
+        self.listener = listener
+        self.budget = budget
+        self.states = [
+            s for step in plan.writes() if (s := publish.sink_of(step).state) is not None
+        ]
+        self.leases: list[Lease] = []
+
+    def run(self, execute: Any, stack: ExitStack, *, fresh: bool) -> RunResult:
+        if not self.states:
+            return self._run_without_journal(execute)
+        run = new_run_id()
+        old = self._unfinished()
+        if old is not None and not fresh and old.about()["recipe"] == self.plan.recipe:
+            run = old.run
+        for state in sorted(self.states):
+            self.leases.append(stack.enter_context(hold(state, run)))
+        if old is not None and run == old.run:
+            return self._go_on(execute, old)
+        if old is not None:
+            self._abandon(old, fresh=fresh)
+        inputs = input_digest(self.plan)
+        if not fresh and (done := self._in_sync(inputs)) is not None:
+            return done
+        return self._begin(execute, run, inputs)
+
+    def _unfinished(self) -> Journal | None:
+        """The newest run of the first dataset, if there is something left to do for it."""
+        for journal in journals(self.states[0])[:1]:
+            if journal.state()["state"] not in (*FINISHED, "over budget"):
+                return journal
+        return None
+
+    def _abandon(self, old: Journal, *, fresh: bool) -> None:
+        why = "a fresh start was asked for" if fresh else "the pipeline has changed since"
+        self.listener.notice(f"Run {old.run} was not finished and is abandoned: {why}.")
+        old.set_state("abandoned", reason=why)
+
+    def _in_sync(self, inputs: str) -> RunResult | None:
+        """The result of doing nothing, if every dataset is what this run would make it."""
+        versions = {}
+        for step in self.plan.writes():
+            sink = publish.sink_of(step)
+            latest = published(sink.uri)
+            if latest is None:
+                return None
+            version, properties = latest
+            same = properties.get("weft.recipe") == self.plan.recipe
+            if not same or properties.get("weft.input") != inputs:
+                return None
+            versions[step.id] = version
+        return RunResult(
+            "", "in sync", self.plan, 0, new_books(self.plan), {}, versions, self._uris()
+        )
+
+    def _begin(self, execute: Any, run: str, inputs: str) -> RunResult:
+        units = list(cut(self.plan, self.cluster))
+        targets = publish.prepare(self.plan)
+        journal = Journal(publish_path(self.states[0], run))
+        about = self._about(run, inputs, targets, units)
+        journal.begin(about, units)
+        for state in self.states[1:]:
+            Journal(publish_path(state, run)).begin({**about, "journal": str(journal.path)}, [])
+        return self._work(execute, journal, units, targets, [], inputs)
+
+    def _go_on(self, execute: Any, journal: Journal) -> RunResult:
+        about = journal.about()
+        units, receipts = journal.units(), list(journal.receipts())
+        targets = {name: Target(**tokens) for name, tokens in about["targets"].items()}
+        self.listener.notice(
+            f"Going on with run {journal.run}: {len(receipts)} of {len(units)} units are done."
+        )
+        return self._work(execute, journal, units, targets, receipts, about["input"])
+
+    def _work(
+        self,
+        execute: Any,
+        journal: Journal,
+        units: list[Unit],
+        targets: dict[str, Target],
+        receipts: list[Receipt],
+        inputs: str,
+    ) -> RunResult:
+        context = Context(journal.run, str(journal.receipts_path), targets)
+        self._set_state(journal, "running", **whoami())
+        try:
+            result = self._execute(execute, context, units, receipts)
+            self._set_state(journal, "publishing")
+            versions = publish.publish(
+                self.plan, journal.run, targets, receipts, self._properties(result, inputs), self.leases
+            )
+        except KeyboardInterrupt:
+            self._set_state(journal, "interrupted")
+            raise Interrupted(
+                f"Run {journal.run} was stopped; {len(receipts)} of {len(units)} units are done "
+                "and kept. `weft resume` goes on with the rest."
+            ) from None
+        except OverBudget as error:
+            for step in self.plan.writes():
+                publish.commit_errors(step, journal.run, targets[step.id], receipts, {})
+            self._set_state(journal, "over budget", error=str(error))
+            raise
+        except Exception as error:
+            self._set_state(journal, "failed", error=redact(f"{type(error).__name__}: {error}", 2000))
+            raise
+        done = RunResult(**{**vars(result), "state": "published", "versions": versions})
+        self._set_state(journal, "published", result=done.to_json())
+        self.listener.finished(done)
+        return done
+
+    def _run_without_journal(self, execute: Any) -> RunResult:
+        """For sinks that keep no state, such as memory: no lease, no journal, no resume."""
+        run, receipts = new_run_id(), list[Receipt]()
+        targets = publish.prepare(self.plan)
+        units = list(cut(self.plan, self.cluster))
+        result = self._execute(execute, Context(run, None, targets), units, receipts)
+        versions = publish.publish(self.plan, run, targets, receipts, {}, [])
+        done = RunResult(**{**vars(result), "state": "published", "versions": versions})
+        self.listener.finished(done)
+        return done
+
+    def _execute(
+        self, execute: Any, context: Context, units: list[Unit], receipts: list[Receipt]
+    ) -> RunResult:
+        """Run the units that have no receipt yet; `receipts` grows to one for each unit."""
+        done = {r["unit"] for r in receipts}
+        resumed = sum(r["rows"] for r in receipts)
+        rows = sum(u.split.rows for u in units)
+        books = sum_books(self.plan, (r["books"] for r in receipts))
+        samples = [s for r in receipts for s in r["samples"]]
+        self.listener.started(self.plan, context.run, rows, resumed)
+        began, reached = perf_counter(), resumed
+        waiting = [u for u in units if u.id not in done]
+        for receipt in execute(self.plan, waiting, context, self.cluster):
+            if receipt["unit"] in done:
+                continue
+            done.add(receipt["unit"])
+            receipts.append(receipt)
+            reached += receipt["rows"]
+            samples += receipt["samples"]
+            for name, line in sum_books(self.plan, [receipt["books"]]).items():
+                books[name].add(line)
+            self.listener.advanced(reached, books, samples)
+            self.budget.check(failures(books), rows, reasons(samples))
+        kept = {s.id: sum(r["writes"][s.id]["rows"] for r in receipts) for s in self.plan.writes()}
+        self.budget.check(failures(books), rows, reasons(samples))
+        balance(self.plan, books, rows, kept)
+        return RunResult(
+            run=context.run,
+            state="executed",
+            plan=self.plan,
+            rows=rows,
+            books=books,
+            kept=kept,
+            uris=self._uris(),
+            samples=tuple(samples[:50]),
+            seconds=perf_counter() - began,
+            startup_seconds=self.startup,
+            rows_resumed=resumed,
+            engine=self.engine,
+        )
+
+    def _set_state(self, journal: Journal, state: str, **more: Any) -> None:
+        journal.set_state(state, **more)
+        for other in self.states[1:]:
+            Journal(publish_path(other, journal.run)).set_state(state, **more)
+
+    def _uris(self) -> dict[str, str]:
+        return {s.id: publish.sink_of(s).uri for s in self.plan.writes()}
+
+    def _properties(self, result: RunResult, inputs: str) -> dict[str, str]:
+        return {
+            "weft.pipeline": self.plan.name,
+            "weft.recipe": self.plan.recipe,
+            "weft.input": inputs,
+            "weft.rows": str(result.rows),
+            "weft.failed": str(result.failed),
+            "weft.version": weft.__version__,
+        }
+
+    def _about(
+        self, run: str, inputs: str, targets: dict[str, Target], units: list[Unit]
+    ) -> dict[str, Any]:
+        return {
+            "run": run,
+            "pipeline": self.plan.name,
+            "target": self.target,
+            "parameters": {k: redact(str(v)) for k, v in self.pipeline.parameters.items()},
+            "recipe": self.plan.recipe,
+            "input": inputs,
+            "rows": sum(u.split.rows for u in units),
+            "units": len(units),
+            "engine": self.engine,
+            "plan": str(self.plan),
+            "targets": {name: asdict(t) for name, t in targets.items()},
+            "datasets": list(self._uris().values()),
+            "process": whoami(),
+            "versions": {
+                "weft": weft.__version__,
+                "python": platform.python_version(),
+                **{p: installed(p) for p in ("ray", "pyarrow", "polars", "pylance", "pillow")},
+            },
+            "command": [redact(a) for a in sys.argv],
+        }
+
+
+def cut(plan: Plan, cluster: Cluster) -> Iterator[Unit]:
+    """The units of a run: at least four for each CPU if the source is large enough for that."""
+    rows = sum(u.split.rows for u in units_of(plan, plan.unit_rows))
+    share = -(-rows // int(4 * max(1, cluster.cpus)))
+    least = min(plan.unit_rows, plan.stages[0].batch_rows, 16)
+    return units_of(plan, max(least, min(plan.unit_rows, share)))
+
+
+def input_digest(plan: Plan) -> str:
+    """Digest of everything the plan reads: keys and versions, however they are cut."""
+    splits = []
+    for step in plan.reads():
+        assert isinstance(step.action, Read)
+        splits += [s.id for s in step.action.source.splits(_DIGEST_ROWS)]
+    return digest(splits)
+
+
+def published(uri: str) -> tuple[int, dict[str, str]] | None:
+    """The version at `latest` of a dataset, and its properties; ``None`` if there is none."""
+    from weft.pipelines import tables
+
+    return tables.latest(uri)
+
+
+def publish_path(state: str, run: str) -> Any:
+    """The journal folder of a run."""
+    from pathlib import Path
+
+    return Path(state) / "runs" / run
+
+
+def failures(books: Books) -> int:
+    """Rows that failed, at whatever step."""
+    return sum(line.failed for line in books.values())
+
+
+def reasons(samples: Sequence[dict[str, str]]) -> str:
+    """The first failures, in words."""
+    shown = [f"{s['key']}: {s['step']}: {s['message']}" for s in samples[:3]]
+    return "First failures: " + " | ".join(shown) if shown else ""
