@@ -20,6 +20,7 @@ import shutil
 import sys
 import sysconfig
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -39,6 +40,13 @@ RETRIES = 3
 """How often a task, an actor or an out-of-memory kill is tried again. Ray's default is for ever:
 a file that crashes its decoder would loop until the end of days."""
 
+_ENVIRONMENT = {
+    "RAY_task_oom_retries": str(RETRIES),
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+}
+"""Read by Ray when it is imported or started; what a user has set stays."""
+
 _OBJECT_STORE = (200 * 2**20, 4 * 2**30)
 """The least and the most that a cluster of our own gives its object store."""
 
@@ -49,14 +57,19 @@ def start(address: str | None = None, cpus: float | None = None) -> Cluster:
     A Ray that is already connected is used as it is. One that is started here is private: its
     folder and its token are readable by this user alone, and it ends with this process.
     """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if address is None and "ray" not in sys.modules:
+        # Ray reads these when it is imported. Without them it writes a token file into the home
+        # directory, which other users can read.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
+    import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # after its import, which sets it
     if not ray.is_initialized():
-        os.environ.setdefault("RAY_task_oom_retries", str(RETRIES))
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-        quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         if address is None:
             _start_private(ray, cpus, quiet)
         else:
@@ -65,9 +78,9 @@ def start(address: str | None = None, cpus: float | None = None) -> Cluster:
 
 
 def _start_private(ray: ModuleType, cpus: float | None, quiet: dict[str, Any]) -> None:
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # or Ray writes one, mode 0644
-    folder = tempfile.mkdtemp(prefix="weft-")  # mode 0700; short, for a socket's path has 107 bytes
+    # Ray makes its own folder 0777 whatever the umask, so it gets one inside a folder of mode
+    # 0700. The names are short because the path of a socket may have 107 bytes.
+    folder = tempfile.mkdtemp(prefix="weft-")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     store = min(max(memory // 5, _OBJECT_STORE[0]), _OBJECT_STORE[1])
     before = os.umask(0o077)
@@ -77,7 +90,7 @@ def _start_private(ray: ModuleType, cpus: float | None, quiet: dict[str, Any]) -
             num_cpus=int(cpus) if cpus else len(os.sched_getaffinity(0)),
             include_dashboard=False,
             object_store_memory=store,
-            _temp_dir=folder,
+            _temp_dir=f"{folder}/ray",
             **quiet,
         )
     finally:
@@ -132,6 +145,7 @@ def execute(
 
 
 def _dataset(ray: ModuleType, plan: Plan, blocks: list[pa.Table], context: Context) -> Any:
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     data = ray.data.DataContext.get_current()
     data.enable_progress_bars = False
     data.print_on_execution_start = False
@@ -139,13 +153,16 @@ def _dataset(ray: ModuleType, plan: Plan, blocks: list[pa.Table], context: Conte
     data.target_max_block_size = None  # a unit is a block, whole, through every stage
     dataset = ray.data.from_arrow(blocks)
     for index, stage in enumerate(plan.stages):
-        dataset = dataset.map_batches(
-            _stage_function(plan, index, context),
-            batch_size=None,
-            batch_format="pyarrow",
-            zero_copy_batch=True,
-            **_remote(ray, stage),
-        )
+        with warnings.catch_warnings():
+            # Bounded retries have no named argument yet; until 2.64 they go in by this door.
+            warnings.filterwarnings("ignore", message=".*ray_remote_args", category=Warning)
+            dataset = dataset.map_batches(
+                _stage_function(plan, index, context),
+                batch_size=None,
+                batch_format="pyarrow",
+                zero_copy_batch=True,
+                **_remote(ray, stage),
+            )
     return dataset
 
 
