@@ -20,6 +20,7 @@ import shutil
 import sys
 import sysconfig
 import tempfile
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -213,6 +214,13 @@ def _stage_call(plan: Plan, index: int, context: Context) -> Callable[[pa.Table]
             return exchange.pack_cargo(plan, cargo)
         except WeftError as error:
             return exchange.pack_error(table["unit"][0].as_py(), type(error).__name__, str(error))
+        except Exception as error:  # noqa: BLE001  raised again by the driver, with its own words
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            text = f"{type(error).__name__}: {errors.redact(str(error))}"
+            place = f"{where.filename}:{where.lineno}"
+            return exchange.pack_error(
+                table["unit"][0].as_py(), "WeftError", f"Stage {index + 1} failed at {place}: {text}"
+            )
 
     stage.__name__ = stage.__qualname__ = f"stage_{index + 1}"
     return stage

@@ -1,0 +1,68 @@
+# Everything here sets itself up: on a fresh machine `make demo` or `make test` is all it takes.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+# Tried in this order; the versions in constraints.txt are tested with the first.
+PYTHONS := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3)
+
+.PHONY: help
+help: ## show this list
+	@echo 'Usage: make TARGET'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo 'PYTHON=python3.12 chooses the interpreter of .venv.'
+
+.PHONY: install
+install: $(INSTALLED) ## make .venv with weft and its tools; the others do it when needed
+
+.PHONY: demo
+demo: $(INSTALLED) ## run photographs through a pipeline on Ray and draw a contact sheet
+	@python examples/demo.py
+
+.PHONY: test
+test: $(INSTALLED) ## run all tests, doctests and examples
+	@python -m pytest
+
+.PHONY: lint
+lint: $(INSTALLED) ## check style, format and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+.PHONY: format
+format: $(INSTALLED) ## fix what ruff can fix
+	ruff check --fix .
+	ruff format .
+
+.PHONY: bench
+bench: $(INSTALLED) ## measure weft against other ways to do the same
+	@pip install --quiet -c constraints.txt -e '.[benchmarks]'
+	@python -m benchmarks
+
+.PHONY: clean
+clean: ## remove what is made here, .venv too
+	rm -rf .venv demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@python=''; \
+	for candidate in $(PYTHONS); do \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	  then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo 'weft needs Python 3.11 or newer; tried: $(PYTHONS).' >&2; \
+	  echo 'Install one, or name it: make PYTHON=/path/to/python3.11 …' >&2; exit 1; \
+	fi; \
+	echo "Making .venv with $$("$$python" --version). This takes a few minutes, once."; \
+	"$$python" -m venv --clear .venv || { \
+	  echo 'Python cannot make a virtual environment. On Debian: apt-get install python3-venv' >&2; \
+	  exit 1; }
+	@python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
