@@ -2,7 +2,7 @@
 
 ::
 
-    photos.lance.weft/runs/20261120-141500-3fa9c2/
+    photos.lance.weft/runs/20261120-141500-0423fa9/
         run.json          what was asked: pipeline, parameters, recipe, plan, sinks
         units.arrow       the work: every unit, with what its source needs to read it
         receipts/ID.json  a unit that is done; its rows are staged and it is never run again
@@ -101,8 +101,9 @@ class Journal:
 
 
 def new_run_id() -> str:
-    """A run id that sorts by time: ``20261120-141500-3fa9c2``."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    """A run id that sorts by time, to the millisecond: ``20261120-141500-0423fa9``."""
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}{secrets.token_hex(2)}"
 
 
 def journals(state: str | Path) -> list[Journal]:

@@ -8,6 +8,7 @@ committed.
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
@@ -45,6 +46,9 @@ class Listener:
 
     def notice(self, text: str) -> None:
         """Something a person wants to know before the work starts."""
+
+    def engine_started(self, engine: str, seconds: float) -> None:
+        """The engine is there; next the plan is made and the source is listed."""
 
     def started(self, plan: Plan, run: str, rows: int, rows_done: int) -> None:
         """Work begins; `rows` are to be read in all, `rows_done` were in an earlier attempt."""
@@ -150,10 +154,12 @@ def run(
     began = perf_counter()
     execute, found = _engine(engine, address, cluster)
     startup = perf_counter() - began
+    listener = listener or Listener()
+    listener.engine_started(engine, startup)
     plan = compile_plan(pipeline.graph, found)
     for step in plan.writes():
         publish.sink_of(step).check(dataset_schema(plan, step))
-    attempt = _Attempt(pipeline, plan, found, listener or Listener(), budget or Budget())
+    attempt = _Attempt(pipeline, plan, found, listener, budget or Budget())
     attempt.engine, attempt.target, attempt.startup = engine, target, startup
     with ExitStack() as stack:
         return attempt.run(execute, stack, fresh=fresh)
@@ -197,7 +203,7 @@ class _Attempt:
         if not self.states:
             return self._run_without_journal(execute)
         run = new_run_id()
-        old = self._unfinished()
+        old = unfinished(self.states[0])
         if old is not None and not fresh and old.about()["recipe"] == self.plan.recipe:
             run = old.run
         for state in sorted(self.states):
@@ -211,13 +217,6 @@ class _Attempt:
             return done
         return self._begin(execute, run, inputs)
 
-    def _unfinished(self) -> Journal | None:
-        """The newest run of the first dataset, if there is something left to do for it."""
-        for journal in journals(self.states[0])[:1]:
-            if journal.state()["state"] not in (*FINISHED, "over budget"):
-                return journal
-        return None
-
     def _abandon(self, old: Journal, *, fresh: bool) -> None:
         why = "a fresh start was asked for" if fresh else "the pipeline has changed since"
         self.listener.notice(f"Run {old.run} was not finished and is abandoned: {why}.")
@@ -225,17 +224,9 @@ class _Attempt:
 
     def _in_sync(self, inputs: str) -> RunResult | None:
         """The result of doing nothing, if every dataset is what this run would make it."""
-        versions = {}
-        for step in self.plan.writes():
-            sink = publish.sink_of(step)
-            latest = published(sink.uri)
-            if latest is None:
-                return None
-            version, properties = latest
-            same = properties.get("weft.recipe") == self.plan.recipe
-            if not same or properties.get("weft.input") != inputs:
-                return None
-            versions[step.id] = version
+        versions = in_sync(self.plan, inputs)
+        if versions is None:
+            return None
         return RunResult(
             "", "in sync", self.plan, 0, new_books(self.plan), {}, versions, self._uris()
         )
@@ -329,6 +320,8 @@ class _Attempt:
                 books[name].add(line)
             self.listener.advanced(reached, books, samples)
             self.budget.check(failures(books), rows, reasons(samples))
+        order = {unit.id: number for number, unit in enumerate(units)}
+        receipts.sort(key=lambda r: order[r["unit"]])  # the dataset in the order of the source
         kept = {s.id: sum(r["writes"][s.id]["rows"] for r in receipts) for s in self.plan.writes()}
         self.budget.check(failures(books), rows, reasons(samples))
         balance(self.plan, books, rows, kept)
@@ -372,6 +365,7 @@ class _Attempt:
             "run": run,
             "pipeline": self.plan.name,
             "target": self.target,
+            "folder": os.getcwd(),
             "parameters": {k: redact(str(v)) for k, v in self.pipeline.parameters.items()},
             "recipe": self.plan.recipe,
             "input": inputs,
@@ -406,6 +400,30 @@ def input_digest(plan: Plan) -> str:
         assert isinstance(step.action, Read)
         splits += [s.id for s in step.action.source.splits(_DIGEST_ROWS)]
     return digest(splits)
+
+
+def unfinished(state: str) -> Journal | None:
+    """The newest run of a dataset by its state folder, if there is something left to do for it."""
+    for journal in journals(state)[:1]:
+        if journal.state()["state"] not in (*FINISHED, "over budget"):
+            return journal
+    return None
+
+
+def in_sync(plan: Plan, inputs: str) -> dict[str, int] | None:
+    """The versions by write, if every dataset is what a run of `plan` on `inputs` would make it."""
+    versions = {}
+    for step in plan.writes():
+        sink = publish.sink_of(step)
+        latest = None if sink.state is None else published(sink.uri)
+        if latest is None:
+            return None
+        version, properties = latest
+        same = properties.get("weft.recipe") == plan.recipe
+        if not same or properties.get("weft.input") != inputs:
+            return None
+        versions[step.id] = version
+    return versions
 
 
 def published(uri: str) -> tuple[int, dict[str, str]] | None:
