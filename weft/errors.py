@@ -32,11 +32,11 @@ class WeftError(Exception):
     exit_code = 1
 
 
-class Permanent(WeftError):
+class Permanent(WeftError):  # noqa: N818  a half of the tree, never raised itself
     """The same call will fail again."""
 
 
-class Retryable(WeftError):
+class Retryable(WeftError):  # noqa: N818  a half of the tree, never raised itself
     """The same call may succeed later."""
 
 
@@ -104,7 +104,9 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 _QUERY = re.compile(r"(\w+://[^\s?'\"]+)\?[^\s'\"]+")
-_SECRET = re.compile(r"(?i)\b(token|secret|password|passwd|api[_-]?key|authorization)(\s*[=:]\s*)(bearer\s+)?\S+")
+_SECRET = re.compile(
+    r"(?i)\b(token|secret|password|passwd|api[_-]?key|authorization)(\s*[=:]\s*)(bearer\s+)?\S+"
+)
 
 
 def redact(text: str, limit: int = 500) -> str:

@@ -3,8 +3,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from weft.connectors.predicates import is_row_by_row, sift, sift_batch
+from weft.connectors.predicates import sift, sift_batch
 from weft.pipelines.batch import KEY, SOURCE, Batch, Column, text_column
+from weft.pipelines.expressions import is_row_by_row
 from weft.pipelines.types import Int64
 
 a, b = pl.col("a"), pl.col("b")

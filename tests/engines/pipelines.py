@@ -62,7 +62,9 @@ class Square(weft.Map):
     writes = weft.fields(image=weft.Image(channels=1))
 
     def map(self, batch: dict, loaded: None) -> dict:
-        return {"image": [np.full((n % 5 + 1, n % 5 + 1, 1), n % 256, np.uint8) for n in batch["n"]]}
+        return {
+            "image": [np.full((n % 5 + 1, n % 5 + 1, 1), n % 256, np.uint8) for n in batch["n"]]
+        }
 
 
 @dataclass(frozen=True)

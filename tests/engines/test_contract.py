@@ -14,9 +14,9 @@ from weft.pipelines.runs.budget import Budget
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import pipelines as p  # noqa: E402
+import pipelines as p
 
-import weft  # noqa: E402
+import weft
 
 ENGINES = ["local", "ray"]
 TWO = Cluster((Machine(cpus=2),))

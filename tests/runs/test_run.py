@@ -27,7 +27,7 @@ from weft.pipelines.runs.run import Listener
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import program  # noqa: E402
+import program
 
 
 def picture(seed: int, size: tuple[int, int] = (32, 24)) -> bytes:
@@ -42,14 +42,16 @@ def bomb() -> bytes:
     import struct
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     rows = zlib.compress(b"\0" * (20000 // 8 + 1) * 20000, 9)
     head = struct.pack(">IIBBBBB", 20000, 20000, 1, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-@pytest.fixture()
+@pytest.fixture
 def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -166,7 +168,9 @@ def test_over_budget_publishes_nothing_and_tells_why(photos: Path, tmp_path: Pat
     assert lance.dataset(str(out), version="latest").version == first.versions["write"]
     journal = journals(f"{out}.weft")[0]
     assert journal.state()["state"] == "over budget"
-    errors = tables.read(errors_uri(f"{out}.weft"), tables.version_of(errors_uri(f"{out}.weft"), journal.run))
+    errors = tables.read(
+        errors_uri(f"{out}.weft"), tables.version_of(errors_uri(f"{out}.weft"), journal.run)
+    )
     assert errors.num_rows > 10
     result = build(photos, out).run(engine="local", budget=Budget.parse("60%"))
     assert result.kept == {"write": 30}

@@ -20,6 +20,7 @@ import pyarrow as pa
 from weft.errors import DefinitionError, RowError, redact
 from weft.pipelines.batch import SOURCE, Batch
 from weft.pipelines.connector import DroppedRows, FailedRow
+from weft.pipelines.expressions import is_row_by_row
 from weft.pipelines.fields import Fields, arrow_schema
 from weft.pipelines.types import Tensor
 
@@ -52,38 +53,6 @@ class Sifted:
             FailedRow(keys[row].as_py(), sources[row].as_py(), RowError(message))
             for row, message in self.failed
         )
-
-
-def is_row_by_row(predicate: pl.Expr) -> bool:
-    """Whether `predicate` answers a row the same, whatever rows are beside it.
-
-    ``Expr.meta.is_row_separable`` of Polars 2.1 judges the outermost step alone: it says yes to
-    ``x > x.mean()``. So each step is asked. Three steps call themselves row by row and are not:
-    ``filter``, ``explode``, and ``is_in`` of a column, which may look at all of that column.
-
-    >>> is_row_by_row(pl.col("x").fill_null(0) > 1), is_row_by_row(pl.col("x") > pl.col("x").mean())
-    (True, False)
-    """
-    steps = [predicate]
-    while steps:
-        step = steps.pop()
-        try:
-            inputs = step.meta.pop()
-            if not step.meta.is_row_separable() or _looks_around(step, inputs):
-                return False
-        except pl.exceptions.PolarsError:  # a Python function, or a selector of columns
-            return False
-        steps.extend(inputs)
-    return True
-
-
-def _looks_around(step: pl.Expr, inputs: Sequence[pl.Expr]) -> bool:
-    if not inputs:
-        return False
-    call = str(step).removeprefix(str(inputs[-1]))  # the input that comes first is last
-    if call.startswith(".is_in("):
-        return any(each.meta.root_names() for each in inputs[:-1])
-    return call.startswith((".filter(", ".explode("))
 
 
 def reads_only(predicate: pl.Expr, columns: Collection[str]) -> bool:

@@ -67,11 +67,14 @@ class Column:
         if not self.type.nullable:
             return None
         if self._array is not None:
-            return self.array.is_valid().to_numpy(zero_copy_only=False) if self.array.null_count else None
+            if not self.array.null_count:
+                return None
+            mask: npt.NDArray[np.bool_] = self.array.is_valid().to_numpy(zero_copy_only=False)
+            return mask
         if isinstance(self._values, np.ndarray):
             return None
-        mask = np.fromiter((v is not None for v in self.values), np.bool_, len(self))
-        return None if mask.all() else mask
+        known = np.fromiter((v is not None for v in self.values), np.bool_, len(self))
+        return None if known.all() else known
 
     def take(self, indices: npt.NDArray[np.int64]) -> Column:
         """The rows at `indices`, in that order, in the form that is cheapest to select."""
@@ -157,7 +160,8 @@ def concat_batches(batches: Sequence[Batch]) -> Batch:
 
 
 def _concat(columns: Sequence[Column]) -> Column:
-    kind = columns[0].type
+    # One batch of an operator may hold nulls where another has none, and says so.
+    kind = next((c.type for c in columns if c.type.nullable), columns[0].type)
     forms = {type(c._values) for c in columns}
     if forms == {np.ndarray}:
         return Column(kind, values=np.concatenate([c.values for c in columns]))

@@ -19,9 +19,10 @@ from weft.pipelines import graph as g
 from weft.pipelines.connector import Sink, Source
 from weft.pipelines.expressions import Expression, check_predicate, infer_column
 from weft.pipelines.fields import Fields
-from weft.pipelines.graph import Graph, Node, OnError, Site, at, call_site
+from weft.pipelines.graph import Graph, Node, OnError
 from weft.pipelines.operator import Expand, Filter, Map, Operator
-from weft.pipelines.parameters import Parameter, bind, parameters_of
+from weft.pipelines.parameters import Parameter, bind, named_values, parameters_of
+from weft.pipelines.sites import Site, at, call_site, definition_site
 
 if TYPE_CHECKING:
     from weft.pipelines.plan import Plan
@@ -77,9 +78,7 @@ class Rows:
         """The columns and their types."""
         return self._node.columns
 
-    def apply(
-        self, operator: Operator, *, on_error: OnError = "quarantine", **ports: str
-    ) -> Rows:
+    def apply(self, operator: Operator, *, on_error: OnError = "quarantine", **ports: str) -> Rows:
         """Run an operator, its ports bound to columns: ``port="column"``.
 
         A port that is not named is bound to the column of its own name. An output takes its
@@ -131,14 +130,7 @@ class Rows:
                     *(_expr(e).alias(name) for name, e in named.items()),
                 )
             )
-            if not made:
-                raise DefinitionError("with_columns() was given no expression.")
-            added = Fields(dict(infer_column(e, self.columns) for e in made))
-            if len(added) != len(made):
-                raise DefinitionError(
-                    f"Two expressions make one column: {', '.join(e.name for e in made)}. "
-                    "Name them apart with .alias(…)."
-                )
+            added = _added(made, self.columns)
         except DefinitionError as error:
             raise at(site, error) from None
         return self._add(g.WithColumns(made), self.columns.merge(added), site)
@@ -151,10 +143,7 @@ class Rows:
         """
         site = call_site()
         try:
-            twice = {n for n in names if names.count(n) > 1}
-            if not names or twice:
-                raise DefinitionError(f"select() needs columns, each once; given {names}.")
-            columns = self.columns.only(names)
+            columns = _selected(names, self.columns)
         except DefinitionError as error:
             raise at(site, error) from None
         return self._add(g.Select(names), columns, site)
@@ -237,17 +226,17 @@ class PipelineFunction:
         functools.update_wrapper(self, function)
         self.function = function
         self.name = function.__name__
-        self.parameters: tuple[Parameter, ...] = parameters_of(function)
+        try:
+            self.parameters: tuple[Parameter, ...] = parameters_of(function)
+        except DefinitionError as error:
+            raise at(definition_site(function), error) from None
 
     def __call__(self, *values: Any, **named: Any) -> Pipeline:
-        names = [p.name for p in self.parameters]
-        if len(values) > len(names):
-            raise DefinitionError(
-                f"Pipeline {self.name!r} takes {len(names)} parameters ({', '.join(names)}); "
-                f"given {len(values)}."
-            )
-        given = dict(zip(names, values, strict=False)) | named
-        bound = bind(self.name, self.parameters, given)
+        try:
+            given = named_values(self.name, self.parameters, values, named)
+            bound = bind(self.name, self.parameters, given)
+        except DefinitionError as error:
+            raise at(definition_site(self.function), error) from None
         recorder = _Recorder()
         token = _recording.set(recorder)
         try:
@@ -280,10 +269,9 @@ def _written(returned: Any, pipeline: PipelineFunction) -> list[Written]:
     writes = list(many)
     for item in writes:
         if not isinstance(item, Written):
-            code = pipeline.function.__code__
             what = "nothing" if item is None else repr(item)
             raise at(
-                Site(code.co_filename, code.co_firstlineno),
+                definition_site(pipeline.function),
                 f"Pipeline {pipeline.name!r} returned {what}. "
                 "Return what rows.write(…) returns: return rows.write(Lance(out))",
             )
@@ -292,8 +280,33 @@ def _written(returned: Any, pipeline: PipelineFunction) -> list[Written]:
 
 def _expr(value: Any) -> pl.Expr:
     if not isinstance(value, pl.Expr):
-        raise DefinitionError(f'Expected a Polars expression such as pl.col("x") > 0; given {value!r}.')
+        raise DefinitionError(
+            f'Expected a Polars expression such as pl.col("x") > 0; given {value!r}.'
+        )
     return value
+
+
+def _added(expressions: tuple[Expression, ...], columns: Fields) -> Fields:
+    """The columns that expressions make, each its own."""
+    if not expressions:
+        raise DefinitionError(
+            "with_columns() was given no expression. Give one: with_columns(area=pl.col(…))"
+        )
+    added = Fields(dict(infer_column(e, columns) for e in expressions))
+    if len(added) != len(expressions):
+        raise DefinitionError(
+            f"Two expressions make one column: {', '.join(e.name for e in expressions)}. "
+            "Name them apart with .alias(…)."
+        )
+    return added
+
+
+def _selected(names: tuple[str, ...], columns: Fields) -> Fields:
+    if not names or len(set(names)) < len(names):
+        raise DefinitionError(
+            f"select() needs columns, each once; given ({', '.join(map(repr, names))})."
+        )
+    return columns.only(names)
 
 
 def _bind(
@@ -301,7 +314,11 @@ def _bind(
 ) -> tuple[g.Apply, Fields]:
     if not isinstance(operator, Map | Filter | Expand):
         shown = operator.__name__ if isinstance(operator, type) else repr(operator)
-        fix = f"Make one: {shown}()" if isinstance(operator, type) else "Decorate it with @weft.operator."
+        fix = (
+            f"Make one: {shown}()"
+            if isinstance(operator, type)
+            else "Decorate it with @weft.operator."
+        )
         raise DefinitionError(f"apply() takes an operator; given {shown}. {fix}")
     if on_error not in ("quarantine", "null", "raise"):
         raise DefinitionError(f"on_error={on_error!r}; expected 'quarantine', 'null' or 'raise'.")
@@ -311,15 +328,26 @@ def _bind(
     bound = Fields({port: columns[column] for port, column in inputs.items()})
     outputs = {port: ports.get(port, inputs.get(port, port)) for port in operator.writes}
     for port, column in outputs.items():
+        if list(outputs.values()).count(column) > 1:
+            raise DefinitionError(
+                f"{operator.name} would write two outputs to column {column!r}. "
+                f'Name one of them: apply({operator.name}(…), {port}="{column}_2")'
+            )
         if column in columns and column not in inputs.values():
             raise DefinitionError(
                 f"{operator.name} would overwrite column {column!r}. "
-                f"Name its output: apply({operator.name}(…), {port}=\"{column}_2\")"
+                f'Name its output: apply({operator.name}(…), {port}="{column}_2")'
             )
-    nullable = on_error == "null" or any(
-        bound[p].nullable and not operator.reads[p].nullable for p in bound
+    # Only a map answers null: what a filter or an expand cannot read drops, or has no children.
+    nullable = isinstance(operator, Map) and (
+        on_error == "null"
+        or any(bound[p].nullable and not operator.reads[p].nullable for p in bound)
     )
     types = operator.infer(bound)
+    if set(types) != set(operator.writes):
+        raise DefinitionError(
+            f"{operator.name}.infer() gives types for ({types}); expected ({operator.writes})."
+        )
     added = Fields({outputs[p]: t.or_null() if nullable else t for p, t in types.items()})
     action = g.Apply(operator, tuple(inputs.items()), tuple(outputs.items()), on_error)
     return action, columns.merge(added)
@@ -327,7 +355,11 @@ def _bind(
 
 def _refuse_unknown_ports(operator: Operator, ports: Mapping[str, str]) -> None:
     known = [*operator.reads, *operator.writes]
-    for port in ports:
+    for port, column in ports.items():
+        if not isinstance(column, str):
+            raise DefinitionError(
+                f"{operator.name} binds port {port!r} to {column!r}; expected the name of a column."
+            )
         if port not in known:
             raise DefinitionError(
                 f"{operator.name} has no port {port!r}. It reads ({operator.reads}) and writes "
@@ -335,14 +367,14 @@ def _refuse_unknown_ports(operator: Operator, ports: Mapping[str, str]) -> None:
             )
 
 
-def _column_for(
-    operator: Operator, port: str, ports: Mapping[str, str], columns: Fields
-) -> str:
+def _column_for(operator: Operator, port: str, ports: Mapping[str, str], columns: Fields) -> str:
     wanted = operator.reads[port]
     column = ports.get(port, port)
     fits = [name for name, kind in columns.items() if wanted.accepts(kind)]
-    advice = f'Bind another: apply({operator.name}(…), {port}="{fits[0]}")' if fits else (
-        f"No column here is {wanted}."
+    advice = (
+        f'Bind another: apply({operator.name}(…), {port}="{fits[0]}")'
+        if fits
+        else (f"No column here is {wanted}.")
     )
     if column not in columns:
         hint = nearest(column, columns)

@@ -8,6 +8,8 @@ refused, and so are Python functions, which have no canonical form and belong in
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,10 @@ import polars as pl
 from weft.errors import DefinitionError, nearest
 from weft.pipelines.batch import Batch, Column
 from weft.pipelines.fields import Fields, arrow_schema
-from weft.pipelines.types import Type, from_arrow
+from weft.pipelines.types import Float32, Float64, Type, from_arrow
+
+_PYTHON = '"AnonymousFunction":'
+"""The key under which Polars serializes a call of Python code, as a pickle."""
 
 
 class Expression:
@@ -29,11 +34,13 @@ class Expression:
         self.expr = expr
         try:
             self._json = expr.meta.serialize(format="json")
-        except (ModuleNotFoundError, pl.exceptions.PolarsError) as error:
+        except (ModuleNotFoundError, pl.exceptions.PolarsError):
+            self._json = _PYTHON
+        if _PYTHON in self._json:
             raise DefinitionError(
                 f"{expr} calls Python code, which Polars cannot describe, so runs could not tell "
                 "when it changes. Make it an operator: @weft.operator"
-            ) from error
+            )
         self.roots = tuple(dict.fromkeys(expr.meta.root_names()))
 
     @property
@@ -97,8 +104,8 @@ def infer_column(expression: Expression, columns: Fields) -> tuple[str, Type]:
         return expression.name, columns[expression.column]
     field = made.to_frame().to_arrow().schema.field(0)
     kind = from_arrow(field).or_null()
-    if hasattr(kind, "nan"):
-        kind = type(kind)(nullable=True, nan=True)
+    if isinstance(kind, Float32 | Float64):
+        kind = dataclasses.replace(kind, nan=True)
     return expression.name, kind
 
 
@@ -133,16 +140,34 @@ def _frame(batch: Batch, roots: set[str]) -> pl.DataFrame:
     return pl.DataFrame([pl.Series(name, batch.columns[name].array) for name in sorted(roots)])
 
 
-def _row_by_row(expr: pl.Expr) -> bool:
-    """Whether every part of `expr` answers for a row from that row alone."""
+def is_row_by_row(expr: pl.Expr) -> bool:
+    """Whether `expr` answers a row the same, whatever rows are beside it.
+
+    ``Expr.meta.is_row_separable`` of Polars 2.1 judges the outermost step alone: it says yes to
+    ``x > x.mean()``. So each step is asked. ``is_in`` of a column calls itself row by row and
+    may look at all of that column.
+
+    >>> is_row_by_row(pl.col("x").fill_null(0) > 1), is_row_by_row(pl.col("x") > pl.col("x").mean())
+    (True, False)
+    """
     meta = expr.meta
-    if meta.is_literal() or meta.is_column():
-        return True
-    return (
-        meta.is_row_separable()
-        and meta.is_length_preserving()
-        and all(_row_by_row(part) for part in meta.pop())
-    )
+    try:
+        if meta.is_literal():
+            return str(expr) != "Series"  # one value for each row of the first batch it meets
+        if meta.is_column():
+            return True
+        parts = meta.pop()
+        alone = meta.is_row_separable() and meta.is_length_preserving()
+    except pl.exceptions.PolarsError:  # a Python function, or a selector of columns
+        return False
+    return alone and not _looks_around(expr, parts) and all(map(is_row_by_row, parts))
+
+
+def _looks_around(expr: pl.Expr, parts: Sequence[pl.Expr]) -> bool:
+    if not parts:
+        return False
+    call = str(expr).removeprefix(str(parts[-1]))  # the input that comes first is last
+    return call.startswith(".is_in(") and any(p.meta.root_names() for p in parts[:-1])
 
 
 def _try(expression: Expression, columns: Fields) -> pl.Series:
@@ -160,7 +185,7 @@ def _try(expression: Expression, columns: Fields) -> pl.Series:
     except pl.exceptions.PolarsError as error:
         first = str(error).split("\n", 1)[0]
         raise DefinitionError(f"Polars refuses {expression}: {first}") from error
-    if not _row_by_row(expression.expr):
+    if not is_row_by_row(expression.expr):
         raise DefinitionError(
             f"{expression} depends on other rows of the batch, so its answer would change with "
             "the size of batches. Only row by row expressions can be used here."

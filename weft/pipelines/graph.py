@@ -8,53 +8,18 @@ stand in plans, on the books and in the errors table.
 
 from __future__ import annotations
 
-import linecache
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from weft.errors import DefinitionError
 from weft.pipelines.connector import Sink, Source
 from weft.pipelines.expressions import Expression
 from weft.pipelines.fields import Fields
 from weft.pipelines.operator import Operator, digest
+from weft.pipelines.sites import Site, at
 
 OnError = Literal["quarantine", "null", "raise"]
 """What becomes of a row that fails: an entry in the errors table, a null, the end of the run."""
-
-_PACKAGE = str(Path(__file__).parent.parent)
-
-
-@dataclass(frozen=True)
-class Site:
-    """A line of the user's program."""
-
-    file: str
-    line: int
-
-    @property
-    def text(self) -> str:
-        """The line itself."""
-        return linecache.getline(self.file, self.line).strip()
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
-
-
-def call_site() -> Site:
-    """The innermost line on the stack that is not weft's own."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
-    return Site(frame.f_code.co_filename, frame.f_lineno)
-
-
-def at(site: Site, error: DefinitionError | str) -> DefinitionError:
-    """`error` with the user's line in front of it."""
-    text = f"\n    {site.text}" if site.text else ""
-    return DefinitionError(f"{site}{text}\n{error}")
 
 
 @dataclass(frozen=True)
@@ -84,7 +49,9 @@ class Apply:
     @property
     def label(self) -> str:
         name = self.operator.name.rpartition(".")[2]
-        return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+        return "".join(
+            f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name)
+        )
 
     def identity(self) -> Any:
         given = {"apply": self.operator.identity(), "inputs": dict(self.inputs)}

@@ -33,10 +33,11 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
-from weft.errors import DefinitionError
+from weft.errors import DefinitionError, nearest
 from weft.pipelines.fields import Fields
 from weft.pipelines.resources import Resources
-from weft.pipelines.types import Bool, Type, Values, as_type
+from weft.pipelines.sites import at, definition_site
+from weft.pipelines.types import Type, Values, as_type
 
 Row = Mapping[str, Any]
 """One row as an operator sees it: port name -> value."""
@@ -226,26 +227,12 @@ class _Function(Operator):
     settings: tuple[tuple[str, Any], ...]
 
     def _init(
-        self,
-        function: Callable[..., Any],
-        reads: Fields,
-        writes: Fields,
-        settings: tuple[tuple[str, Any], ...],
-        version: str | None,
-        resources: Resources,
+        self, *, function: Callable[..., Any], settings: tuple[tuple[str, Any], ...], **more: Any
     ) -> None:
-        for name, value in (
-            ("function", function),
-            ("reads", reads),
-            ("writes", writes),
-            ("settings", settings),
-            ("version", version),
-            ("resources", resources),
-            ("__doc__", function.__doc__),
-            ("__name__", function.__name__),
-            ("__wrapped__", function),
-        ):
-            object.__setattr__(self, name, value)
+        about = {"__doc__": function.__doc__, "__name__": function.__name__}
+        self.__dict__.update(
+            more, function=function, settings=settings, __wrapped__=function, **about
+        )
 
     @property
     def name(self) -> str:
@@ -264,17 +251,11 @@ class _Function(Operator):
         for name in settings:
             if name not in known:
                 raise DefinitionError(
-                    f"{self.name} has no parameter {name!r}. Given: {', '.join(known) or 'none'}."
+                    f"{self.name} has no parameter {name!r}. Given: {', '.join(known) or 'none'}. "
+                    f"{nearest(name, known)}".rstrip()
                 )
         other = object.__new__(type(self))
-        other._init(
-            self.function,
-            self.reads,
-            self.writes,
-            tuple((known | settings).items()),
-            self.version,
-            self.resources,
-        )
+        other.__dict__.update(self.__dict__, settings=tuple((known | settings).items()))
         return other
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -356,41 +337,57 @@ def operator(
 
 
 def _decorate(function: Callable[..., Any], version: str | None, resources: Resources) -> Any:
-    where = f"{inspect.getsourcefile(function)}:{function.__code__.co_firstlineno}"
+    try:
+        made = _from_function(function, version, resources)
+        made.identity()  # settings that cannot be part of a recipe are refused here, not in a run
+        return made
+    except DefinitionError as error:
+        raise at(definition_site(function), error) from error.__cause__
+
+
+def _from_function(
+    function: Callable[..., Any], version: str | None, resources: Resources
+) -> _Function:
     try:
         hints = inspect.get_annotations(function, eval_str=True)
     except NameError as error:
-        raise DefinitionError(f"{where}: a hint of {function.__name__} is unknown: {error}") from error
+        raise DefinitionError(f"A hint of {function.__name__} is unknown: {error}") from error
     reads: dict[str, Type] = {}
     settings: list[tuple[str, Any]] = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise DefinitionError(
-                f"{where}: {function.__name__}(*{parameter.name}) cannot be an operator: "
+                f"{function.__name__}(*{parameter.name}) cannot be an operator: "
                 "each input port needs a name and a hint."
             )
         if parameter.default is not parameter.empty:
             settings.append((parameter.name, parameter.default))
         elif parameter.name not in hints:
             raise DefinitionError(
-                f"{where}: parameter {parameter.name!r} of {function.__name__} has no hint. "
+                f"Parameter {parameter.name!r} of {function.__name__} has no hint. "
                 f"Say what column it reads: {parameter.name}: weft.Image"
             )
         else:
-            reads[parameter.name] = _hint(hints[parameter.name], where, parameter.name)
+            reads[parameter.name] = _hint(hints[parameter.name], parameter.name)
     if "return" not in hints:
         raise DefinitionError(
-            f"{where}: {function.__name__} has no return hint. "
+            f"{function.__name__} has no return hint. "
             "Say what it writes: -> weft.Float32, or -> weft.Keep for a filter"
         )
-    kind, writes = _outputs(function.__name__, hints["return"], where)
+    kind, writes = _outputs(function.__name__, hints["return"])
     made = object.__new__(kind)
-    made._init(function, Fields(reads), writes, tuple(settings), version, resources)
-    made.identity()  # settings that cannot be part of a recipe are refused here, not in a run
+    made._init(
+        function=function,
+        reads=Fields(reads),
+        writes=writes,
+        settings=tuple(settings),
+        version=version,
+        resources=resources,
+    )
     return made
 
 
-def _outputs(name: str, hint: Any, where: str) -> tuple[type[_Function], Fields]:
+def _outputs(name: str, hint: Any) -> tuple[type[_Function], Fields]:
     if hint is Keep:
         return FunctionFilter, Fields()
     kind: type[_Function] = FunctionMap
@@ -398,18 +395,14 @@ def _outputs(name: str, hint: Any, where: str) -> tuple[type[_Function], Fields]
         kind, (hint,) = FunctionExpand, typing.get_args(hint)
     if isinstance(hint, Fields):
         return kind, hint
-    return kind, Fields({name: _hint(hint, where, "return")})
+    return kind, Fields({name: _hint(hint, "return")})
 
 
-def _hint(hint: Any, where: str, what: str) -> Type:
+def _hint(hint: Any, what: str) -> Type:
     try:
         return as_type(hint)
     except DefinitionError as error:
-        raise DefinitionError(f"{where}: hint of {what!r}: {error}") from error
-
-
-KEEP_TYPE = Bool()
-"""What a filter answers for each row."""
+        raise DefinitionError(f"Hint of {what!r}: {error}") from error
 
 
 def canonical_bytes(value: Any) -> bytes:
@@ -461,14 +454,14 @@ def _source_digest(thing: Any) -> str:
     except (OSError, TypeError, SyntaxError) as error:
         raise DefinitionError(
             f"The source code of {getattr(thing, '__qualname__', thing)} cannot be read, so a "
-            "change to it would go unnoticed. Give it a version: version=\"1\""
+            'change to it would go unnoticed. Give it a version: version="1"'
         ) from error
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
             node.decorator_list = []
             if ast.get_docstring(node) is not None:
                 node.body = node.body[1:] or [ast.Pass()]
-    return "source:" + hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+    return "source:" + hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

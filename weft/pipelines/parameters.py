@@ -52,8 +52,33 @@ def parameters_of(function: Callable[..., Any]) -> tuple[Parameter, ...]:
         if hint is p.empty and (p.default is p.empty or p.default is None):
             raise DefinitionError(f"{where} has no hint. Say what it is: {p.name}: str")
         hint = type(p.default) if hint is p.empty else hint
-        found.append(Parameter(p.name, hint, dataclasses.MISSING if p.default is p.empty else p.default))
+        default = dataclasses.MISSING if p.default is p.empty else p.default
+        found.append(Parameter(p.name, hint, default))
     return tuple(found)
+
+
+def named_values(
+    pipeline: str,
+    parameters: tuple[Parameter, ...],
+    values: tuple[Any, ...],
+    named: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What a call gave, by name.
+
+    Raises:
+        DefinitionError: too many values, or one parameter twice.
+    """
+    names = [p.name for p in parameters]
+    if len(values) > len(names):
+        raise DefinitionError(
+            f"Pipeline {pipeline!r} takes {len(names)} parameters ({', '.join(names)}); "
+            f"given {len(values)}."
+        )
+    given = dict(zip(names, values, strict=False))
+    for name in given:
+        if name in named:
+            raise DefinitionError(f"Pipeline {pipeline!r} was given parameter {name!r} twice.")
+    return given | dict(named)
 
 
 def bind(
@@ -105,7 +130,8 @@ def _as(value: Any, hint: Any) -> Any:
     if origin in (types.UnionType, typing.Union):
         return _as_union(value, arguments)
     if origin is typing.Literal:
-        return next(a for a in arguments if value in (a, str(a))) if _among(value, arguments) else _no()
+        matching = [a for a in arguments if value in (a, str(a))]
+        return matching[0] if matching else _no()
     if origin in (list, tuple):
         items = value.split(",") if isinstance(value, str) else value
         inner = arguments[0] if arguments else str
@@ -143,13 +169,11 @@ def _as_instance(value: Any, hint: Any) -> Any:
     return value if isinstance(value, hint) and not wrong_bool else _no()
 
 
-def _among(value: Any, arguments: tuple[Any, ...]) -> bool:
-    return any(value in (a, str(a)) for a in arguments)
-
-
 def _no() -> typing.NoReturn:
     raise ValueError
 
 
 def _name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+    if isinstance(hint, type) and not typing.get_args(hint):
+        return hint.__name__
+    return str(hint).replace("typing.", "")

@@ -126,7 +126,12 @@ class Plan:
 
     def ports(self, index: int) -> tuple[str, ...]:
         """The steps up to stage `index` whose rows a later stage takes."""
-        later = {i for stage in self.stages[index + 1 :] for s in stage.steps for i in self.step(s).inputs}
+        later = {
+            i
+            for stage in self.stages[index + 1 :]
+            for s in stage.steps
+            for i in self.step(s).inputs
+        }
         done = {s for stage in self.stages[: index + 1] for s in stage.steps}
         return tuple(s.id for s in self.steps if s.id in done and s.id in later)
 

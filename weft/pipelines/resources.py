@@ -114,7 +114,9 @@ class Cluster:
         return sum(m.gpus for m in self.machines)
 
     def __str__(self) -> str:
-        shapes = [f"{m.cpus:g} CPUs" + (f", {m.gpus:g} GPUs" if m.gpus else "") for m in self.machines]
+        shapes = [
+            f"{m.cpus:g} CPUs" + (f", {m.gpus:g} GPUs" if m.gpus else "") for m in self.machines
+        ]
         return f"{len(shapes)} node{'s' if len(shapes) != 1 else ''}: " + "; ".join(shapes)
 
 

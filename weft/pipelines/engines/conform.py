@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from weft.errors import ContractError
 from weft.pipelines.batch import Column
-from weft.pipelines.types import Tensor, Type, Values
+from weft.pipelines.types import Tensor, Timestamp, Type, Values
 
 Faults = dict[int, str]
 """Row number -> what is wrong with its value."""
@@ -67,12 +67,12 @@ def _from_arrow(what: str, kind: Type, values: pa.Array) -> tuple[Column, Faults
                 f"{values.type}: {error}"
             ) from error
     column = Column(kind, array=values)
+    if isinstance(kind, Tensor):  # shapes and NaN are told by its values
+        return conform(what, kind, column.values, len(values))
     return column, _faults(kind, column.array)
 
 
-def _from_numpy(
-    what: str, kind: Type, values: npt.NDArray[Any]
-) -> tuple[Column, Faults]:
+def _from_numpy(what: str, kind: Type, values: npt.NDArray[Any]) -> tuple[Column, Faults]:
     if isinstance(kind, Tensor):
         wanted, shape = np.dtype(kind.dtype), kind.shape
         fits = len(shape) == values.ndim - 1 and all(
@@ -84,7 +84,7 @@ def _from_numpy(
                 f"the operator returned shape {values.shape} of {values.dtype}."
             )
         if not kind.fixed:
-            return Column(kind, values=list(values)), {}
+            return _from_tensors(kind, list(values))
         faults = _nan_rows(values) if wanted.kind == "f" else {}
         return Column(kind, values=values), faults
     if values.ndim != 1:
@@ -92,7 +92,9 @@ def _from_numpy(
             f"{what} is declared {kind}, one value a row; the operator returned an array of "
             f"shape {values.shape}."
         )
-    if values.dtype.kind not in "biuf":
+    if values.dtype.kind in "mM":
+        return _from_arrow(what, kind, pa.array(values))
+    if values.dtype.kind not in "biuf" or isinstance(kind, Timestamp):
         return _from_list(kind, values.tolist())
     wanted = np.dtype(kind.storage.to_pandas_dtype())
     cast = values if values.dtype == wanted else _cast(what, kind, values, wanted)
@@ -136,21 +138,23 @@ def _from_tensors(kind: Tensor, values: Values) -> tuple[Column, Faults]:
 
 def _from_list(kind: Type, values: Values) -> tuple[Column, Faults]:
     try:
-        array = pa.array(values, kind.storage)
+        array = kind.to_arrow(values)
         faults = _faults(kind, array)
-        return Column(kind, array=array, values=None), faults
-    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, OverflowError, ValueError):
+        return Column(kind.or_null() if faults else kind, array=array), faults
+    except (pa.ArrowException, TypeError, OverflowError, ValueError):
         faults = {}
     good: list[Any] = []
     for row, value in enumerate(values):
         try:
-            pa.scalar(value, kind.storage)
+            kind.to_arrow([value])
             good.append(value)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, OverflowError, ValueError):
-            faults[row] = f"declared {kind}; the operator returned a {type(value).__name__}"
+        except (pa.ArrowException, TypeError, OverflowError, ValueError) as error:
+            faults[row] = (
+                f"declared {kind}; the operator returned a {type(value).__name__}: {error}"
+            )
             good.append(None)
     array = pa.array(good, kind.storage)
-    faults = _faults(kind, array) | faults
+    faults = _faults(kind, array) | faults  # what is null because it was refused says why
     return Column(kind.or_null(), array=array), faults
 
 

@@ -103,7 +103,7 @@ def pack_error(unit: str, kind: str, message: str) -> pa.Table:
 
 def is_error(table: pa.Table) -> bool:
     """Whether a table of parcels is an error on its way to the driver."""
-    return table.num_rows == 1 and table["port"][0].as_py() == _ERROR
+    return table.num_rows == 1 and bool(table["port"][0].as_py() == _ERROR)
 
 
 def unpack_results(table: pa.Table) -> Iterable[Receipt | tuple[str, str]]:

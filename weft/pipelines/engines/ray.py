@@ -219,7 +219,9 @@ def _stage_call(plan: Plan, index: int, context: Context) -> Callable[[pa.Table]
             text = f"{type(error).__name__}: {errors.redact(str(error))}"
             place = f"{where.filename}:{where.lineno}"
             return exchange.pack_error(
-                table["unit"][0].as_py(), "WeftError", f"Stage {index + 1} failed at {place}: {text}"
+                table["unit"][0].as_py(),
+                "WeftError",
+                f"Stage {index + 1} failed at {place}: {text}",
             )
 
     stage.__name__ = stage.__qualname__ = f"stage_{index + 1}"

@@ -7,7 +7,7 @@ that the operator does not touch itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -15,17 +15,36 @@ import numpy as np
 import numpy.typing as npt
 
 from weft.errors import ContractError, RowError, WeftError, redact
-from weft.pipelines.batch import COUNT, ENVELOPE, INDEX, KEY, PARENT, SOURCE, Batch, Column
+from weft.pipelines.batch import (
+    COUNT,
+    ENVELOPE,
+    INDEX,
+    KEY,
+    PARENT,
+    SOURCE,
+    Batch,
+    Column,
+    concat_batches,
+)  # fmt: skip
 from weft.pipelines.engines.books import Books, OutcomeKind, Outcomes
 from weft.pipelines.engines.conform import conform
 from weft.pipelines.expressions import evaluate, matches
 from weft.pipelines.fields import Fields
-from weft.pipelines.graph import Apply, Select, Where, WithColumns, Write
+from weft.pipelines.graph import Apply, OnError, Select, Where, WithColumns, Write
 from weft.pipelines.operator import Expand, Filter, Map, Operator
 from weft.pipelines.plan import Step
 from weft.pipelines.types import Type, Values
 
 Indices = npt.NDArray[np.int64]
+
+Pieces = list[tuple[Indices, Any]]
+"""Answers of a step, with the rows of the batch they stand for."""
+
+Failures = list[tuple[int, Exception]]
+"""Rows of the batch that failed, and why."""
+
+Families = list[tuple[int, list[dict[str, Any]]]]
+"""Rows of the batch with their children."""
 
 
 class Work:
@@ -59,6 +78,8 @@ class Work:
 class Runner:
     """Takes the batches of one step, keeping its line in the books."""
 
+    on_error: OnError = "quarantine"
+
     def __init__(self, step: Step) -> None:
         self.step = step
         self.keeps = tuple(step.columns)
@@ -86,91 +107,39 @@ class Runner:
         work.books[self.step.id].dropped += batch.rows - int(keep.sum())
         return batch.take(np.flatnonzero(keep))
 
-
-class WhereRunner(Runner):
-    """Rows for which a predicate holds."""
-
-    def __init__(self, step: Step, action: Where) -> None:
-        super().__init__(step)
-        self.predicate = action.predicate
-
-    def run(self, batch: Batch, work: Work) -> Batch:
-        keep = matches(self.predicate, batch)
+    def sift(self, batch: Batch, pieces: Pieces, failures: Failures, work: Work) -> Batch:
+        """The rows that answered true; `pieces` are answers, the rows in none were not asked."""
+        keep = np.zeros(batch.rows, np.bool_)
+        for indices, answers in pieces:
+            keep[indices] = answers
+        if failures:
+            self.fail(batch, failures, work, nullable=False)
+            left = np.ones(batch.rows, np.bool_)
+            left[[row for row, _ in failures]] = False
+            batch, keep = batch.take(np.flatnonzero(left)), keep[left]
         return self.drop(batch.only(self.keeps), keep, work)
-
-
-class WithColumnsRunner(Runner):
-    """Columns by expressions."""
-
-    def __init__(self, step: Step, action: WithColumns) -> None:
-        super().__init__(step)
-        # an expression whose column was pruned is not evaluated
-        self.expressions = tuple(e for e in action.expressions if e.name in step.columns)
-
-    def run(self, batch: Batch, work: Work) -> Batch:
-        made = evaluate(self.expressions, batch, self.step.columns)
-        return batch.with_columns(made).only(self.keeps)
-
-
-class ApplyRunner(Runner):
-    """What the three kinds of operator share: ports, nulls, failures."""
-
-    def __init__(self, step: Step, action: Apply, given: Fields, device: str) -> None:
-        super().__init__(step)
-        self.operator: Any = action.operator
-        self.inputs = action.inputs
-        self.outputs = action.outputs
-        self.on_error = action.on_error
-        self.rowwise = action.operator.rowwise
-        reads = action.operator.reads
-        self.strict = tuple(c for p, c in action.inputs if not reads[p].nullable and given[c].nullable)
-        self.types = dict(action.operator.infer(Fields({p: given[c] for p, c in action.inputs})))
-        self.loaded = _setup(action.operator, device)
-
-    def view(self, batch: Batch) -> dict[str, Values]:
-        """The batch as the operator sees it."""
-        return {port: batch.columns[column].values for port, column in self.inputs}
-
-    def rows(self, batch: Batch) -> Iterator[dict[str, Any]]:
-        """The batch as a row by row operator sees it."""
-        ports = [port for port, _ in self.inputs]
-        columns = [_row_values(batch.columns[column]) for _, column in self.inputs]
-        return (dict(zip(ports, row, strict=True)) for row in zip(*columns, strict=True))
-
-    def complete(self, batch: Batch) -> Indices | None:
-        """The rows without a null that the operator does not take; ``None``: all of them."""
-        mask = None
-        for column in self.strict:
-            valid = batch.columns[column].valid()
-            if valid is not None:
-                mask = valid if mask is None else mask & valid
-        return None if mask is None else np.flatnonzero(mask)
 
     def attempt(
         self, batch: Batch, call: Callable[[Batch], Any], rows: Indices
-    ) -> tuple[list[tuple[Indices, Any]], list[tuple[int, Exception]]]:
+    ) -> tuple[Pieces, Failures]:
         """`call` on the batch; a batch that raises is bisected until the rows at fault are alone.
 
         Returns the pieces that worked, with the rows they stand for, and the rows that failed.
         """
         try:
             return [(rows, call(batch))], []
-        except WeftError as error:
-            if not isinstance(error, RowError):
+        except Exception as error:
+            if isinstance(error, WeftError) and not isinstance(error, RowError):
                 raise
-            failure: Exception = error
-        except Exception as error:  # noqa: BLE001  whatever a user's operator raises is the row's fault
-            failure = error
-        if batch.rows == 1:
-            return [], [(int(rows[0]), failure)]
+            failure = error  # whatever else an operator raises is a row's fault
+        if batch.rows <= 1:
+            return [], [(int(row), failure) for row in rows]
         half = batch.rows // 2
         left = self.attempt(batch.slice(0, half), call, rows[:half])
         right = self.attempt(batch.slice(half, batch.rows), call, rows[half:])
         return left[0] + right[0], left[1] + right[1]
 
-    def fail(
-        self, batch: Batch, failures: list[tuple[int, Exception]], work: Work, *, nullable: bool
-    ) -> None:
+    def fail(self, batch: Batch, failures: Failures, work: Work, *, nullable: bool) -> None:
         """Put failed rows on the books, as the step's policy says.
 
         Raises:
@@ -197,6 +166,74 @@ class ApplyRunner(Runner):
             line.failed += len(rows)
 
 
+class WhereRunner(Runner):
+    """Rows for which a predicate holds."""
+
+    def __init__(self, step: Step, action: Where) -> None:
+        super().__init__(step)
+        self.predicate = action.predicate
+
+    def run(self, batch: Batch, work: Work) -> Batch:
+        rows = np.arange(batch.rows)
+        pieces, failures = self.attempt(batch, lambda part: matches(self.predicate, part), rows)
+        return self.sift(batch, pieces, failures, work)
+
+
+class WithColumnsRunner(Runner):
+    """Columns by expressions."""
+
+    def __init__(self, step: Step, action: WithColumns) -> None:
+        super().__init__(step)
+        # an expression whose column was pruned is not evaluated
+        self.expressions = tuple(e for e in action.expressions if e.name in step.columns)
+
+    def run(self, batch: Batch, work: Work) -> Batch:
+        pieces, failures = self.attempt(batch, self._evaluate, np.arange(batch.rows))
+        self.fail(batch, failures, work, nullable=False)
+        return concat_batches([part for _, part in pieces]) if pieces else batch.slice(0, 0)
+
+    def _evaluate(self, batch: Batch) -> Batch:
+        made = evaluate(self.expressions, batch, self.step.columns)
+        return batch.with_columns(made).only(self.keeps)
+
+
+class ApplyRunner(Runner):
+    """What the three kinds of operator share: ports, nulls, failures."""
+
+    def __init__(self, step: Step, action: Apply, given: Fields, device: str) -> None:
+        super().__init__(step)
+        self.operator: Any = action.operator
+        self.inputs = action.inputs
+        self.outputs = action.outputs
+        self.on_error = action.on_error
+        self.rowwise = action.operator.rowwise
+        reads = action.operator.reads
+        self.strict = tuple(
+            c for p, c in action.inputs if not reads[p].nullable and given[c].nullable
+        )
+        self.types = dict(action.operator.infer(Fields({p: given[c] for p, c in action.inputs})))
+        self.loaded = _setup(action.operator, device)
+
+    def view(self, batch: Batch) -> dict[str, Values]:
+        """The batch as the operator sees it."""
+        return {port: batch.columns[column].values for port, column in self.inputs}
+
+    def rows(self, batch: Batch) -> Iterator[dict[str, Any]]:
+        """The batch as a row by row operator sees it."""
+        ports = [port for port, _ in self.inputs]
+        columns = [_row_values(batch.columns[column]) for _, column in self.inputs]
+        return (dict(zip(ports, row, strict=True)) for row in zip(*columns, strict=True))
+
+    def complete(self, batch: Batch) -> Indices | None:
+        """The rows without a null that the operator does not take; ``None``: all of them."""
+        mask = None
+        for column in self.strict:
+            valid = batch.columns[column].valid()
+            if valid is not None:
+                mask = valid if mask is None else mask & valid
+        return None if mask is None else np.flatnonzero(mask)
+
+
 class MapRunner(ApplyRunner):
     """One row in, one row out."""
 
@@ -214,9 +251,7 @@ class MapRunner(ApplyRunner):
         keep = np.array([i for i in range(batch.rows) if i not in lost], np.int64)
         return batch.with_columns(columns).only(self.keeps).take(keep)
 
-    def _call(
-        self, batch: Batch, rows: Indices
-    ) -> tuple[list[tuple[Indices, Any]], list[tuple[int, Exception]]]:
+    def _call(self, batch: Batch, rows: Indices) -> tuple[Pieces, Failures]:
         if batch.rows == 0:
             return [], []
         if not self.rowwise:
@@ -225,7 +260,7 @@ class MapRunner(ApplyRunner):
             )
         made: list[Any] = []
         good: list[int] = []
-        failures: list[tuple[int, Exception]] = []
+        failures: Failures = []
         for number, row in zip(rows.tolist(), self.rows(batch), strict=True):
             try:
                 made.append(self._row_ports(self.operator.map_row(row, self.loaded)))
@@ -243,17 +278,16 @@ class MapRunner(ApplyRunner):
         if not isinstance(out, dict) or set(out) != set(self.types):
             raise ContractError(
                 f"{self.operator.name} writes {', '.join(self.types)}; for this row it returned "
-                f"{', '.join(out) if isinstance(out, dict) else type(out).__name__}."
+                f"{_shape(out)}."
             )
         return out
 
     def _conform(
-        self, rows: Indices, out: Any, failures: list[tuple[int, Exception]]
+        self, rows: Indices, out: Any, failures: Failures
     ) -> tuple[Indices, dict[str, Column], set[int]]:
-        if not isinstance(out, dict) or set(out) != set(self.types):
+        if not isinstance(out, Mapping) or set(out) != set(self.types):
             raise ContractError(
-                f"{self.operator.name} writes {', '.join(self.types)}; it returned "
-                f"{', '.join(out) if isinstance(out, dict) else type(out).__name__}."
+                f"{self.operator.name} writes {', '.join(self.types)}; it returned {_shape(out)}."
             )
         columns: dict[str, Column] = {}
         wrong: dict[int, str] = {}
@@ -287,22 +321,13 @@ class FilterRunner(ApplyRunner):
 
     def run(self, batch: Batch, work: Work) -> Batch:
         complete = self.complete(batch)
-        keep = np.zeros(batch.rows, np.bool_)
         some = batch if complete is None else batch.take(complete)
         rows = np.arange(batch.rows) if complete is None else complete
         pieces, failures = self._call(some, rows)
-        for indices, answers in pieces:
-            keep[indices] = self._answers(answers, len(indices))
-        if failures:
-            self.fail(batch, failures, work, nullable=False)
-            left = np.ones(batch.rows, np.bool_)
-            left[[row for row, _ in failures]] = False
-            batch, keep = batch.take(np.flatnonzero(left)), keep[left]
-        return self.drop(batch.only(self.keeps), keep, work)
+        checked = [(at, self._answers(answers, len(at))) for at, answers in pieces]
+        return self.sift(batch, checked, failures, work)
 
-    def _call(
-        self, batch: Batch, rows: Indices
-    ) -> tuple[list[tuple[Indices, Any]], list[tuple[int, Exception]]]:
+    def _call(self, batch: Batch, rows: Indices) -> tuple[Pieces, Failures]:
         if batch.rows == 0:
             return [], []
         if not self.rowwise:
@@ -310,7 +335,7 @@ class FilterRunner(ApplyRunner):
                 batch, lambda part: self.operator.keep(self.view(part), self.loaded), rows
             )
         answers, good = [], []
-        failures: list[tuple[int, Exception]] = []
+        failures: Failures = []
         for number, row in zip(rows.tolist(), self.rows(batch), strict=True):
             try:
                 answers.append(bool(self.operator.keep_row(row, self.loaded)))
@@ -355,23 +380,23 @@ class ExpandRunner(ApplyRunner):
         added = {name: column.take(good) for name, column in columns.items()}
         return below.with_columns(added).only(self.keeps)
 
-    def _call(
-        self, batch: Batch, rows: Indices
-    ) -> tuple[list[tuple[int, list[dict[str, Any]]]], list[tuple[int, Exception]]]:
-        families: list[tuple[int, list[dict[str, Any]]]] = []
-        failures: list[tuple[int, Exception]] = []
+    def _call(self, batch: Batch, rows: Indices) -> tuple[Families, Failures]:
+        families: Families = []
+        failures: Failures = []
         if batch.rows and not self.rowwise:
             pieces, failures = self.attempt(
                 batch, lambda part: self.operator.expand(self.view(part), self.loaded), rows
             )
             for indices, made in pieces:
-                if len(made) != len(indices):
+                if not isinstance(made, Sequence) or len(made) != len(indices):
+                    many = len(made) if isinstance(made, Sequence) else type(made).__name__
                     raise ContractError(
-                        f"{self.operator.name}.expand() returned {len(made)} lists for "
-                        f"{len(indices)} rows. Return one list of children for each row."
+                        f"{self.operator.name}.expand() must return {len(indices)} lists of "
+                        f"children, one for each row; it returned {many}."
                     )
                 families += [
-                    (int(i), [self._ports(c) for c in f]) for i, f in zip(indices, made, strict=True)
+                    (int(i), [self._ports(c) for c in f])
+                    for i, f in zip(indices, made, strict=True)
                 ]
             return families, failures
         for number, row in zip(rows.tolist(), self.rows(batch), strict=True):
@@ -388,14 +413,13 @@ class ExpandRunner(ApplyRunner):
         if len(self.types) == 1:
             return {next(iter(self.types)): child}
         raise ContractError(
-            f"{self.operator.name} writes {', '.join(self.types)}; a child has "
-            f"{', '.join(child) if isinstance(child, dict) else type(child).__name__}."
+            f"{self.operator.name} writes {', '.join(self.types)}; a child has {_shape(child)}."
         )
 
     def _note_parents(
         self,
         batch: Batch,
-        families: list[tuple[int, list[dict[str, Any]]]],
+        families: Families,
         wrong: dict[int, str],
         complete: Indices | None,
         work: Work,
@@ -419,7 +443,9 @@ class ExpandRunner(ApplyRunner):
         made = {name for _, name in self.outputs}
         below = batch.only([c for c in self.keeps if c not in made]).take(parents)
         below.envelope = {
-            KEY: Column(ENVELOPE[KEY], values=[f"{k}#{i}" for k, i in zip(keys, index, strict=True)]),
+            KEY: Column(
+                ENVELOPE[KEY], values=[f"{k}#{i}" for k, i in zip(keys, index, strict=True)]
+            ),
             SOURCE: below.envelope[SOURCE],
             PARENT: Column(ENVELOPE[PARENT], values=keys),
             INDEX: Column(ENVELOPE[INDEX], values=index.astype(np.int32)),
@@ -456,13 +482,19 @@ def _setup(operator: Operator, device: str) -> Any:
         return operator.setup(device)
     except Exception as error:
         raise ContractError(
-            f"{operator.name}.setup({device!r}) failed: {type(error).__name__}: {redact(str(error))}"
+            f"{operator.name}.setup({device!r}): {type(error).__name__}: {redact(str(error))}"
         ) from error
+
+
+def _shape(out: Any) -> str:
+    """What an operator returned, for messages: the names of a dict, or a type."""
+    return (", ".join(out) or "nothing") if isinstance(out, Mapping) else type(out).__name__
 
 
 def _row_values(column: Column) -> Values:
     """Row by row operators are given Python numbers, not NumPy scalars."""
     values = column.values
     if isinstance(values, np.ndarray) and values.ndim == 1:
-        return values.tolist()  # type: ignore[no-any-return]
+        plain: list[Any] = values.tolist()
+        return plain
     return values

@@ -287,13 +287,19 @@ def _ledger(write: str, batches: Iterable[Batch], outcomes: Iterable[Outcomes]) 
             SOURCE: pa.array(o.sources, pa.string()),
             "outcome": pa.repeat(o.kind, len(o.keys)),
             "step": pa.repeat(o.node, len(o.keys)),
-            "children": pa.array(o.children or [None] * len(o.keys), pa.int32()),
+            "children": _children(o),
         }
         for o in outcomes
         if o.kind != "nulled"  # a nulled row went on: its end is told by a later step
     ]
     tables = [pa.table(p, schema=LEDGER_SCHEMA) for p in parts]
     return pa.concat_tables(tables) if tables else LEDGER_SCHEMA.empty_table()
+
+
+def _children(outcomes: Outcomes) -> pa.Array:
+    if outcomes.kind == "expanded":
+        return pa.array(outcomes.children, pa.int32())
+    return pa.nulls(len(outcomes.keys), pa.int32())
 
 
 def _errors(plan: Plan, outcomes: Iterable[Outcomes]) -> pa.Table:

@@ -8,11 +8,13 @@ enough that a fragment is worth its file.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from weft.pipelines.graph import Read
 from weft.pipelines.plan import Plan, Step
 from weft.pipelines.resources import Cluster
+from weft.pipelines.types import Type
 
 BATCH_BYTES = 32 * 2**20
 """Bytes of rows in one batch. A few of these per core stay far below a small machine's memory,
@@ -39,10 +41,9 @@ def size_batches(plan: Plan, cluster: Cluster) -> Plan:
         widest = max(_width(s, plan, measured) for s in plan.stage_steps(index))
         rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, widest)))
         stages.append(replace(stage, batch_rows=stage.resources.batch_rows or rows))
-    kept = max(
-        [_row_bytes(s, measured) for i in range(len(stages) - 1) for s in map(plan.step, plan.ports(i))]
-        + [_row_bytes(s, measured) for s in plan.writes()]
-    )
+    crossing = {name for index in range(len(stages) - 1) for name in plan.ports(index)}
+    held = [*plan.writes(), *map(plan.step, crossing)]
+    kept = max(_row_bytes(s, measured) for s in held)
     media = any(c.row_bytes >= 100_000 for s in plan.steps for c in s.columns.values())
     most = UNIT_MEDIA_ROWS if media else UNIT_ROWS
     return replace(
@@ -50,20 +51,30 @@ def size_batches(plan: Plan, cluster: Cluster) -> Plan:
     )
 
 
-def _measured(plan: Plan) -> dict[str, int]:
-    found: dict[str, int] = {}
+Measured = dict[tuple[str, Type], int]
+"""Bytes per value that sources measured, by column and type: a column that a step replaces by
+one of another type is not what was measured."""
+
+
+def _measured(plan: Plan) -> Measured:
+    found: Measured = {}
     for read in plan.reads():
         assert isinstance(read.action, Read)
-        found |= read.action.source.row_bytes()
+        sizes = read.action.source.row_bytes()
+        found |= {(c, t): sizes[c] for c, t in read.columns.items() if c in sizes}
     return found
 
 
-def _width(step: Step, plan: Plan, measured: dict[str, int]) -> int:
+def _width(step: Step, plan: Plan, measured: Measured) -> int:
     """Bytes of a row while `step` runs: what comes in and what it makes."""
     given = {} if isinstance(step.action, Read) else dict(plan.step(step.inputs[0]).columns)
-    both = given | dict(step.columns)
-    return sum(measured.get(name, kind.row_bytes) for name, kind in both.items())
+    both = {*given.items(), *step.columns.items()}  # a column replaced is there twice
+    return _bytes(both, measured)
 
 
-def _row_bytes(step: Step, measured: dict[str, int]) -> int:
-    return sum(measured.get(name, kind.row_bytes) for name, kind in step.columns.items())
+def _row_bytes(step: Step, measured: Measured) -> int:
+    return _bytes(step.columns.items(), measured)
+
+
+def _bytes(columns: Iterable[tuple[str, Type]], measured: Measured) -> int:
+    return sum(measured.get(column, column[1].row_bytes) for column in columns)

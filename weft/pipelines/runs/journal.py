@@ -172,7 +172,8 @@ def _units_bytes(units: list[Unit]) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, _UNITS) as writer:
         writer.write_table(table)
-    return sink.getvalue().to_pybytes()
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 def _json(value: dict[str, Any]) -> bytes:

@@ -63,6 +63,7 @@ def publish(
     targets: Mapping[str, Target],
     receipts: Sequence[Receipt],
     properties: Mapping[str, str],
+    *,
     leases: Sequence[Lease],
 ) -> dict[str, int]:
     """Commit and tag every write of a run; returns the versions by write.

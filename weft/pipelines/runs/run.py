@@ -13,13 +13,13 @@ import platform
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version as installed
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import weft
-from weft.errors import DefinitionError, Interrupted, OverBudget, WeftError, redact
+from weft.errors import DefinitionError, Interrupted, OverBudget, redact
 from weft.pipelines.compile import compile_plan
 from weft.pipelines.engines.books import Books, balance, new_books, sum_books
 from weft.pipelines.engines.worker import Context, Receipt, Target, Unit, dataset_schema, units_of
@@ -179,6 +179,17 @@ def _engine(engine: Engine, address: str | None, cluster: Cluster | None) -> tup
     raise DefinitionError(f"engine={engine!r}; expected 'ray' or 'local'.")
 
 
+@dataclass(frozen=True)
+class _Job:
+    """The work of a run: what there is to do, and what is done already."""
+
+    journal: Journal
+    units: list[Unit]
+    targets: dict[str, Target]
+    receipts: list[Receipt]
+    inputs: str
+
+
 class _Attempt:
     """One attempt at a run, with what it needs at hand."""
 
@@ -239,7 +250,7 @@ class _Attempt:
         journal.begin(about, units)
         for state in self.states[1:]:
             Journal(publish_path(state, run)).begin({**about, "journal": str(journal.path)}, [])
-        return self._work(execute, journal, units, targets, [], inputs)
+        return self._work(execute, _Job(journal, units, targets, [], inputs))
 
     def _go_on(self, execute: Any, journal: Journal) -> RunResult:
         about = journal.about()
@@ -248,41 +259,42 @@ class _Attempt:
         self.listener.notice(
             f"Going on with run {journal.run}: {len(receipts)} of {len(units)} units are done."
         )
-        return self._work(execute, journal, units, targets, receipts, about["input"])
+        return self._work(execute, _Job(journal, units, targets, receipts, about["input"]))
 
-    def _work(
-        self,
-        execute: Any,
-        journal: Journal,
-        units: list[Unit],
-        targets: dict[str, Target],
-        receipts: list[Receipt],
-        inputs: str,
-    ) -> RunResult:
-        context = Context(journal.run, str(journal.receipts_path), targets)
+    def _work(self, execute: Any, job: _Job) -> RunResult:
+        journal, receipts = job.journal, job.receipts
+        context = Context(journal.run, str(journal.receipts_path), job.targets)
         self._set_state(journal, "running", **whoami())
         try:
-            result = self._execute(execute, context, units, receipts)
+            result = self._execute(execute, context, job.units, receipts)
             self._set_state(journal, "publishing")
+            properties = self._properties(result, job.inputs)
             versions = publish.publish(
-                self.plan, journal.run, targets, receipts, self._properties(result, inputs), self.leases
+                self.plan, journal.run, job.targets, receipts, properties, leases=self.leases
             )
         except KeyboardInterrupt:
             self._set_state(journal, "interrupted")
             raise Interrupted(
-                f"Run {journal.run} was stopped; {len(receipts)} of {len(units)} units are done "
-                "and kept. `weft resume` goes on with the rest."
+                f"Run {journal.run} was stopped; {len(receipts)} of {len(job.units)} units are "
+                "done and kept. `weft resume` goes on with the rest."
             ) from None
         except OverBudget as error:
             for step in self.plan.writes():
-                publish.commit_errors(step, journal.run, targets[step.id], receipts, {})
+                publish.commit_errors(step, journal.run, job.targets[step.id], receipts, {})
             self._set_state(journal, "over budget", error=str(error))
             raise
         except Exception as error:
-            self._set_state(journal, "failed", error=redact(f"{type(error).__name__}: {error}", 2000))
+            text = redact(f"{type(error).__name__}: {error}", 2000)
+            self._set_state(journal, "failed", error=text)
             raise
-        done = RunResult(**{**vars(result), "state": "published", "versions": versions})
-        self._set_state(journal, "published", result=done.to_json())
+        return self._done(result, versions, journal)
+
+    def _done(
+        self, result: RunResult, versions: dict[str, int], journal: Journal | None = None
+    ) -> RunResult:
+        done = replace(result, state="published", versions=versions)
+        if journal is not None:
+            self._set_state(journal, "published", result=done.to_json())
         self.listener.finished(done)
         return done
 
@@ -292,10 +304,8 @@ class _Attempt:
         targets = publish.prepare(self.plan)
         units = list(cut(self.plan, self.cluster))
         result = self._execute(execute, Context(run, None, targets), units, receipts)
-        versions = publish.publish(self.plan, run, targets, receipts, {}, [])
-        done = RunResult(**{**vars(result), "state": "published", "versions": versions})
-        self.listener.finished(done)
-        return done
+        versions = publish.publish(self.plan, run, targets, receipts, {}, leases=[])
+        return self._done(result, versions)
 
     def _execute(
         self, execute: Any, context: Context, units: list[Unit], receipts: list[Receipt]

@@ -1,0 +1,1 @@
+"""How fast weft is, side by side with plain threads and with its peers."""

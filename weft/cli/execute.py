@@ -1,0 +1,52 @@
+"""Run a pipeline with progress and a summary: what `weft run` and `weft resume` share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from weft.cli.command import emit
+from weft.cli.display import Display
+from weft.errors import DefinitionError, Interrupted, OverBudget
+from weft.pipelines.graph import Write
+from weft.pipelines.observe.summary import summarise
+from weft.pipelines.runs.budget import Budget
+from weft.pipelines.runs.run import run
+
+if TYPE_CHECKING:
+    from weft.pipelines.dsl import Pipeline
+
+
+def execute(
+    pipeline: Pipeline,
+    target: str,
+    *,
+    engine: str,
+    address: str | None,
+    max_failed: str | None,
+    fresh: bool = False,
+) -> None:
+    """Run and tell how it went. An error leaves with what to type next."""
+    if address is not None and engine != "ray":
+        raise DefinitionError(f"--address is of a Ray cluster; --engine {engine} has none.")
+    options: dict[str, Any] = {"engine": engine, "address": address, "fresh": fresh}
+    if max_failed is not None:
+        options["budget"] = Budget.parse(max_failed)
+    with Display(engine) as display:
+        try:
+            result = run(pipeline, listener=display, target=target, **options)
+        except OverBudget as error:
+            _advise(error, pipeline, "See why:", "errors")
+            raise
+        except (Exception, Interrupted) as error:
+            if display.working:
+                _advise(error, pipeline, "Go on with it:", "resume")
+            raise
+    emit(result.to_json(), "\n".join(summarise(result)))
+
+
+def _advise(error: Exception, pipeline: Pipeline, why: str, command: str) -> None:
+    for node in pipeline.graph.writes():
+        assert isinstance(node.action, Write)
+        if node.action.sink.state is not None:
+            error.add_note(f"  {why} weft {command} {node.action.sink.uri}")
+            return

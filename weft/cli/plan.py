@@ -1,0 +1,91 @@
+"""``weft plan TARGET``: the plan, how much there is to do, and exit code 10 if there is any."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weft.cli.command import Command, emit
+from weft.cli.options import parse_settings, target_argument
+
+if TYPE_CHECKING:
+    from weft.pipelines.plan import Plan
+    from weft.pipelines.resources import Cluster
+
+WORK_TO_DO = 10
+"""The exit code that says a run would do something."""
+
+
+@click.command("plan", cls=Command)
+@target_argument
+@click.pass_context
+def command(ctx: click.Context, target: str, settings: tuple[str, ...]) -> None:
+    """Print what a run would do on this machine; exit 10 if there is work, 0 if in sync."""
+    from weft.cli.target import load
+    from weft.pipelines.compile import compile_plan
+    from weft.pipelines.resources import this_machine
+
+    pipeline, full = load(target, parse_settings(settings))
+    machine = this_machine()
+    plan = compile_plan(pipeline.graph, machine)
+    todo = _todo(plan, machine)
+    document = {"pipeline": plan.name, "target": full, "recipe": plan.recipe, **todo}
+    emit({**document, "plan": str(plan)}, f"{plan}\n\n{_words(todo)}")
+    ctx.exit(0 if todo["in_sync"] else WORK_TO_DO)
+
+
+def _todo(plan: Plan, machine: Cluster) -> dict[str, Any]:
+    """What a run would do now: nothing, the rest of an unfinished run, or all of it."""
+    from weft.pipelines.runs.publish import sink_of
+    from weft.pipelines.runs.run import cut, in_sync, input_digest, unfinished
+
+    states = [s for step in plan.writes() if (s := sink_of(step).state) is not None]
+    old = unfinished(states[0]) if states else None
+    if old is not None and old.about()["recipe"] == plan.recipe:
+        units, receipts = old.units(), {r["unit"]: r["rows"] for r in old.receipts()}
+        rows = sum(u.split.rows for u in units)
+        left = rows - sum(receipts.values())
+        why = f"goes on with run {old.run}"
+        return _work(left, rows, len(units) - len(receipts), why, old.run)
+    versions = in_sync(plan, input_digest(plan)) if states and old is None else None
+    if versions is not None:
+        return {"in_sync": True, "rows": 0, "units": 0, "versions": versions, "resumes": None}
+    units = list(cut(plan, machine))
+    rows = sum(u.split.rows for u in units)
+    return _work(rows, rows, len(units), _why(plan, old is not None), None)
+
+
+def _work(rows: int, of: int, units: int, why: str, resumes: str | None) -> dict[str, Any]:
+    return {
+        "in_sync": False,
+        "rows": rows,
+        "rows_of_source": of,
+        "units": units,
+        "why": why,
+        "resumes": resumes,
+    }
+
+
+def _why(plan: Plan, abandons: bool) -> str:
+    from weft.pipelines.runs.publish import sink_of
+    from weft.pipelines.runs.run import published
+
+    if abandons:
+        return "an unfinished run of another recipe would be abandoned"
+    for step in plan.writes():
+        sink = sink_of(step)
+        if sink.state is None:
+            continue
+        latest = published(sink.uri)
+        if latest is None:
+            return f"{sink.uri} is not published yet"
+        if latest[1].get("weft.recipe") != plan.recipe:
+            return f"the pipeline has changed since version {latest[0]} of {sink.uri}"
+    return "the source has changed" if any(sink_of(s).state for s in plan.writes()) else "always"
+
+
+def _words(todo: dict[str, Any]) -> str:
+    if todo["in_sync"]:
+        return "In sync: same pipeline, same source. Nothing to do."
+    return f"To do: {todo['rows']:,} rows in {todo['units']:,} units ({todo['why']})."

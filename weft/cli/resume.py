@@ -1,0 +1,107 @@
+"""``weft resume DATASET``: go on with the unfinished run of a dataset."""
+
+from __future__ import annotations
+
+import ast
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weft.cli.command import Command, emit
+from weft.cli.options import dataset_argument, parse_settings, run_options, set_option
+from weft.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from weft.cli.datasets import Dataset
+    from weft.pipelines.dsl import Pipeline, PipelineFunction
+
+
+@click.command("resume", cls=Command)
+@dataset_argument
+@set_option
+@run_options(None)
+def command(
+    dataset: str,
+    *,
+    settings: tuple[str, ...],
+    engine: str | None,
+    address: str | None,
+    max_failed: str | None,
+) -> None:
+    """Go on with the unfinished run of a dataset.
+
+    The pipeline and its parameters are those that the run began with; --set gives again those
+    that were not written down, such as passwords. A pipeline that has changed is refused.
+    """
+    from weft.cli.datasets import find_dataset
+    from weft.cli.execute import execute
+    from weft.pipelines.runs.run import unfinished
+
+    found = find_dataset(dataset)
+    journal = unfinished(found.state)
+    if journal is None:
+        emit({"dataset": found.path, "state": "nothing to resume"}, _nothing(found))
+        return
+    about = journal.about()
+    pipeline, target = _rebuild(found, about, parse_settings(settings))
+    if pipeline.graph.recipe() != about["recipe"]:
+        raise DefinitionError(_changed(about))
+    engine = engine or about["engine"]
+    execute(pipeline, target, engine=engine, address=address, max_failed=max_failed)
+
+
+def _nothing(dataset: Dataset) -> str:
+    runs = dataset.runs()
+    if not runs:
+        return f"Nothing to resume: {dataset.path} has no runs."
+    state = runs[0].state()["state"]
+    start = " Start again with `weft run`." if state == "over budget" else ""
+    return f"Nothing to resume: run {runs[0].run}, the newest of {dataset.path}, is {state}.{start}"
+
+
+def _rebuild(
+    dataset: Dataset, about: dict[str, Any], settings: dict[str, str]
+) -> tuple[Pipeline, str]:
+    """The pipeline as the run was started, from the folder it was started in."""
+    from weft.cli.target import find, load
+
+    if about["target"] is None:
+        raise DefinitionError(
+            f"Run {about['run']} of {dataset.path} was started from Python. Run the same pipeline "
+            "there again, on the same dataset: it goes on with this run."
+        )
+    folder = about.get("folder")
+    if folder and Path(folder).is_dir():
+        os.chdir(folder)  # where relative paths in parameters and modules on the path start
+    function, _ = find(about["target"])
+    recorded = {
+        name: _read_back(text, name, function)
+        for name, text in about["parameters"].items()
+        if any(p.name == name for p in function.parameters)
+    }
+    return load(about["target"], recorded | settings)
+
+
+def _read_back(text: str, name: str, function: PipelineFunction) -> Any:
+    """A parameter from how the journal wrote it. What is read wrongly changes the recipe."""
+    default = next(p.default for p in function.parameters if p.name == name)
+    if text == str(default):
+        return default
+    if text == "None" or text[:1] in "[(":
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return text
+    return text
+
+
+def _changed(about: dict[str, Any]) -> str:
+    given = "  ".join(f"{k}={v}" for k, v in about["parameters"].items()) or "none"
+    return (
+        f"Run {about['run']} began with recipe {about['recipe'][:8]}, and {about['target']} now "
+        f"has another: its code or what it is called with has changed.\nParameters: {given}\n"
+        "To go on, restore the pipeline, or give again with --set what is not written down "
+        "here.\nTo start anew and give up what is done: weft run --fresh"
+    )

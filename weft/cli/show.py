@@ -1,0 +1,82 @@
+"""``weft show DATASET [RUN]``: one run in full."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weft.cli.command import Command, aligned, emit
+from weft.cli.options import dataset_argument
+
+if TYPE_CHECKING:
+    from weft.cli.datasets import Steps
+
+_COUNTS = ("taken", "passed", "dropped", "failed", "nulled", "emitted")
+
+
+@click.command("show", cls=Command)
+@dataset_argument
+@click.argument("run", metavar="[RUN]", required=False)
+def command(dataset: str, run: str | None) -> None:
+    """Show one run in full: what was asked, the plan, the books, how it ended.
+
+    RUN is a run's id or how it begins; without it, the newest run.
+    """
+    from weft.cli.datasets import find_dataset, find_run, primary, state_of, steps_of
+
+    found = find_dataset(dataset)
+    journal = find_run(found, run)
+    about, state = journal.about(), state_of(found, journal)
+    steps = steps_of(journal, state)
+    done = sum(1 for _ in primary(journal).receipts_path.glob("*.json"))
+    about.pop("targets", None)  # tokens of the storage, of no use to people
+    document = {**about, "state": state, "units_done": done, "steps": steps}
+    emit(document, "\n".join(_lines(about, state, steps, done)))
+
+
+def _lines(about: dict[str, Any], state: dict[str, Any], steps: Steps, done: int) -> list[str]:
+    parameters = "  ".join(f"{k}={v}" for k, v in about["parameters"].items())
+    lines = [
+        _line("run", about["run"]),
+        _line("state", f"{state['state']}, {state['at'][:19].replace('T', ' ')} UTC"),
+        _line("pipeline", f"{about['pipeline']}  from {about['target'] or 'Python'}"),
+        _line("parameters", parameters or "none"),
+        _line("engine", about["engine"]),
+        _line("command", " ".join(about["command"])),
+        _line("recipe", about["recipe"]),
+        _line("input", about["input"]),
+        _line("rows", f"{about['rows']:,} in {about['units']:,} units, {done:,} of them done"),
+    ]
+    lines += _datasets(about, state)
+    lines += [_line("with", ", ".join(f"{k} {v}" for k, v in about["versions"].items()))]
+    if "error" in state or "reason" in state:
+        lines.append(_line("error", state.get("error") or state["reason"]))
+    if steps:
+        lines += ["", *_books(steps)]
+    return [*lines, "", about["plan"]]
+
+
+def _datasets(about: dict[str, Any], state: dict[str, Any]) -> list[str]:
+    writes = {w["dataset"]: w for w in state.get("result", {}).get("writes", [])}
+    lines = []
+    for uri in about["datasets"]:
+        write = writes.get(uri)
+        end = (
+            f": version {write['version']}, {write['kept']:,} rows" if write else ": not published"
+        )
+        lines.append(_line("dataset", uri + end))
+    return lines
+
+
+def _books(steps: Steps) -> list[str]:
+    total = sum(line["seconds"] for line in steps.values()) or 1.0
+    rows = [["step", *_COUNTS, "seconds", "share"]]
+    for name, line in steps.items():
+        counts = [f"{line[count]:,.0f}" for count in _COUNTS]
+        rows.append([name, *counts, f"{line['seconds']:,.2f}", f"{line['seconds'] / total:.0%}"])
+    return aligned(rows, right=frozenset(range(1, len(rows[0])))).split("\n")
+
+
+def _line(head: str, text: str) -> str:
+    return f"{head:<10} {text}"
