@@ -66,6 +66,7 @@ def measure(
     arguments: Mapping[str, Any],
     *,
     python: str = sys.executable,
+    environment: Mapping[str, str] | None = None,
     timeout: float = 1800,
 ) -> Measured:
     """Run ``module:function`` in a fresh process; it must `say` ready, then done.
@@ -73,12 +74,12 @@ def measure(
     Raises:
         Failed: it ended, or took longer than `timeout`, without being done.
     """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    own = {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", "RUST_LOG": "error"}
     began = time.perf_counter()
     process = subprocess.Popen(
         [python, "-c", _CALL, function, json.dumps(arguments)],
         cwd=ROOT,
-        env=environment,
+        env={**os.environ, **own, **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -51,6 +51,10 @@ limit's own operators: it must give the same values."""
 
 SAME = ("local", "ray")
 
+ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""For all but weft, which must see to it by itself: with a thread on each core already, those of
+OpenBLAS only spin, and took half of the limit's processor time in `describe`."""
+
 
 class Wrong(Exception):
     """A contender's output is not what the others made."""
@@ -139,6 +143,7 @@ def _measure(
                 "benchmarks.image_contenders:contend",
                 arguments,
                 python=options.daft_python if name == "daft" else sys.executable,
+                environment={} if name in SAME else ONE_BLAS_THREAD,
             )
             rows = read_rows(out)
             expected = reference.setdefault("rows", rows)  # of the limit, which is first

@@ -83,7 +83,9 @@ def files() -> dict[str, bytes]:
 def encode(image: Image.Image, name: str, **options: object) -> bytes:
     """The bytes of a file of the format that its extension says."""
     file = io.BytesIO()
-    kind = {".jpg": "JPEG", ".tif": "TIFF", ".webp": "WEBP", ".png": "PNG"}[name[name.rindex(".") :]]
+    kind = {".jpg": "JPEG", ".tif": "TIFF", ".webp": "WEBP", ".png": "PNG"}[
+        name[name.rindex(".") :]
+    ]
     image.save(file, kind, quality=92, **options)
     return file.getvalue()
 
@@ -108,7 +110,9 @@ def main() -> int:
     print(f"{write_photographs()} files in {FOLDER}, three of them broken on purpose.\n")
 
     options = ["--set", f"source={FOLDER}/*", "--set", f"out={DATASET}"]
-    print(f"$ weft run examples/photos.py --set source='{FOLDER}/*' --set out={DATASET}", flush=True)
+    print(
+        f"$ weft run examples/photos.py --set source='{FOLDER}/*' --set out={DATASET}", flush=True
+    )
     ended = subprocess.run(["weft", "run", "examples/photos.py", *options], check=False)
     if ended.returncode:
         return ended.returncode

@@ -13,6 +13,7 @@ import lance
 import pytest
 
 from weft.cli.main import COMMANDS
+from weft.operators import image
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -69,9 +70,23 @@ def test_the_table_of_commands_is_whole() -> None:
     assert re.findall(r"^\| `weft (\w+)", README, re.MULTILINE) == list(COMMANDS)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/operators.md", "docs/runs.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/operators.md", "docs/runs.md"]
+)
 def test_links_lead_to_files(page: str) -> None:
     path = ROOT / page
     for link in re.findall(r"\]\(([^)#]+)", path.read_text()):
         if not link.startswith("http"):
             assert (path.parent / link).exists(), link
+
+
+def test_the_table_of_operators_is_whole() -> None:
+    rows = re.findall(
+        r"^\| `image\.(\w+)` \| ([\w, ]+) → ([\w, ]+) \|",
+        (ROOT / "docs" / "operators.md").read_text(),
+        re.MULTILINE,
+    )
+    assert [name for name, _, _ in rows] == sorted(image.__all__)
+    for name, reads, writes in rows:
+        operator = getattr(image, name)
+        assert (reads, writes) == (", ".join(operator.reads), ", ".join(operator.writes))

@@ -31,3 +31,11 @@ def two(source: str, out: str):
     small = rows.apply(image.Resize(16)).apply(image.Encode("png")).select("key", "encoded")
     sharp = rows.apply(image.Sharpness()).select("key", "sharpness")
     return small.write(Lance(f"{out}/small.lance")), sharp.write(Lance(f"{out}/sharp.lance"))
+
+
+@weft.pipeline
+def again(source: str, out: str, version: str = "latest"):
+    """From one dataset to the next: some columns, some rows, media included."""
+    rows = weft.read(Lance(source, version=version)).where(pl.col("slow") > 127.5)
+    rows = rows.apply(image.Probe())
+    return rows.select("key", "width", "content").write(Lance(out))

@@ -286,3 +286,19 @@ def test_a_second_run_at_the_same_time_is_refused(photos: Path, tmp_path: Path) 
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_from_one_dataset_to_the_next(photos: Path, tmp_path: Path, engine: str) -> None:
+    first, second = tmp_path / "o.lance", tmp_path / "p.lance"
+    build(photos, first).run(engine="local")
+    pipeline = program.again(source=str(first), out=str(second))
+    assert "only" in str(pipeline.plan().step("read"))  # the predicate is the source's now
+    result = pipeline.run(engine=engine)
+    bright = {key: content for key, (mean, content) in rows(first).items() if mean > 127.5}
+    table = tables.read(str(second), "latest")
+    assert dict(zip(table["key"].to_pylist(), table["content"].to_pylist(), strict=True)) == bright
+    assert set(table["width"].to_pylist()) == {32}
+    assert result.books["where"].dropped == 60 - len(bright)
+    ledger = tables.read(ledger_uri(f"{second}.weft"), "latest")
+    assert sorted(ledger["_key"].to_pylist()) == sorted(rows(first))

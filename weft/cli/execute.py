@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 from weft.cli.command import emit
@@ -14,6 +17,20 @@ from weft.pipelines.runs.run import run
 
 if TYPE_CHECKING:
     from weft.pipelines.dsl import Pipeline
+
+
+class _Display(Display):
+    """A display that keeps SIGTERM as it was: importing Ray makes it end the process at once,
+    with the run noted as running."""
+
+    def __init__(self, engine: str) -> None:
+        super().__init__(engine)
+        self._on_sigterm = signal.getsignal(signal.SIGTERM)
+
+    def engine_started(self, engine: str, seconds: float) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._on_sigterm)
+        super().engine_started(engine, seconds)
 
 
 def execute(
@@ -31,7 +48,7 @@ def execute(
     options: dict[str, Any] = {"engine": engine, "address": address, "fresh": fresh}
     if max_failed is not None:
         options["budget"] = Budget.parse(max_failed)
-    with Display(engine) as display:
+    with _Display(engine) as display:
         try:
             result = run(pipeline, listener=display, target=target, **options)
         except OverBudget as error:
@@ -48,5 +65,5 @@ def _advise(error: Exception, pipeline: Pipeline, why: str, command: str) -> Non
     for node in pipeline.graph.writes():
         assert isinstance(node.action, Write)
         if node.action.sink.state is not None:
-            error.add_note(f"  {why} weft {command} {node.action.sink.uri}")
+            error.add_note(f"  {why} weft {command} {shlex.quote(node.action.sink.uri)}")
             return

@@ -88,4 +88,5 @@ def _why(plan: Plan, abandons: bool) -> str:
 def _words(todo: dict[str, Any]) -> str:
     if todo["in_sync"]:
         return "In sync: same pipeline, same source. Nothing to do."
-    return f"To do: {todo['rows']:,} rows in {todo['units']:,} units ({todo['why']})."
+    units = f"{todo['units']:,} unit{'s' * (todo['units'] != 1)}"
+    return f"To do: {todo['rows']:,} rows in {units} ({todo['why']})."

@@ -110,13 +110,21 @@ def infer_column(expression: Expression, columns: Fields) -> tuple[str, Type]:
 
 
 def evaluate(expressions: tuple[Expression, ...], batch: Batch, kinds: Fields) -> dict[str, Column]:
-    """The columns that expressions make of a batch, typed as `kinds`; copies cost nothing."""
-    made = {e.name: batch.columns[e.column] for e in expressions if e.column is not None}
+    """The columns that expressions make of a batch, typed as `kinds`; copies cost nothing.
+
+    A column that is not among `kinds` is computed all the same: whether a row fails must not
+    depend on who reads what.
+    """
+    made = {
+        e.name: batch.columns[e.column]
+        for e in expressions
+        if e.column is not None and e.name in kinds
+    }
     computed = [e for e in expressions if e.column is None]
     if computed:
         frame = _frame(batch, {r for e in computed for r in e.roots})
         result = frame.select([e.expr for e in computed])
-        for name in result.columns:
+        for name in filter(kinds.__contains__, result.columns):
             series = result.get_column(name)
             if len(series) == 1 != batch.rows:  # a literal
                 series = series.new_from_index(0, batch.rows)

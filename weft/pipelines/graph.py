@@ -183,13 +183,21 @@ def _topological(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
     done: dict[str, Node] = {}
     waiting = list(nodes)
     while waiting:
-        ready = [n for n in waiting if all(i in done for i in n.inputs)]
-        if not ready:
-            chain = " -> ".join([*(n.id for n in waiting), waiting[0].id])
-            raise at(waiting[0].site, f"These rows are made from themselves: {chain}.")
-        done |= {n.id: n for n in ready}
-        waiting = [n for n in waiting if n.id not in done]
+        ready = next((n for n in waiting if all(i in done for i in n.inputs)), None)
+        if ready is None:
+            raise at(waiting[0].site, f"These rows are made from themselves: {_loop(waiting)}.")
+        done[ready.id] = ready
+        waiting.remove(ready)
     return tuple(done.values())
+
+
+def _loop(nodes: list[Node]) -> str:
+    """A way around among nodes of which each waits for another, in the direction of the rows."""
+    names = {n.id: n for n in nodes}
+    way = [nodes[0].id]
+    while way.count(way[-1]) == 1:
+        way.append(next((i for i in names[way[-1]].inputs if i in names), way[-1]))
+    return " -> ".join(reversed(way[way.index(way[-1]) :]))
 
 
 def _refuse_unused(nodes: tuple[Node, ...], returned: set[str], name: str) -> None:

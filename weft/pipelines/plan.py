@@ -172,11 +172,14 @@ class Plan:
 
     def __str__(self) -> str:
         lines = [f"{self.name}: units of {self.unit_rows} rows"]
+        above: tuple[str, ...] = ()
         for index, stage in enumerate(self.stages):
             lines.append(f"  stage {index + 1}: {stage}")
             for step in self.stage_steps(index):
-                source = f"  from {', '.join(step.inputs)}" if _branches(self, step) else ""
+                elsewhere = step.inputs and step.inputs != above
+                source = f"  from {', '.join(step.inputs)}" if elsewhere else ""
                 lines += [f"    {line}" for line in f"{step}{source}".split("\n")]
+                above = (step.id,)
         return "\n".join(lines)
 
 
@@ -197,12 +200,6 @@ def lower(graph: Graph) -> Plan:
 def _stage(steps: tuple[str, ...], resources: Resources) -> Stage:
     workers = (resources.workers or 1) if resources.pooled else None
     return Stage(steps, resources, workers, resources.batch_rows or Stage.batch_rows)
-
-
-def _branches(plan: Plan, step: Step) -> bool:
-    """Whether printing where a step's rows come from tells the reader something."""
-    before = plan.steps[plan.steps.index(step) - 1] if plan.steps.index(step) else None
-    return bool(step.inputs) and (before is None or step.inputs != (before.id,))
 
 
 __all__ = ["Plan", "Predicate", "Select", "Stage", "Step", "lower"]

@@ -184,8 +184,7 @@ class WithColumnsRunner(Runner):
 
     def __init__(self, step: Step, action: WithColumns) -> None:
         super().__init__(step)
-        # an expression whose column was pruned is not evaluated
-        self.expressions = tuple(e for e in action.expressions if e.name in step.columns)
+        self.expressions = action.expressions
 
     def run(self, batch: Batch, work: Work) -> Batch:
         pieces, failures = self.attempt(batch, self._evaluate, np.arange(batch.rows))
@@ -292,11 +291,8 @@ class MapRunner(ApplyRunner):
         columns: dict[str, Column] = {}
         wrong: dict[int, str] = {}
         for port, name in self.outputs:
-            if name not in self.step.columns:
-                continue  # pruned: nobody reads it
             what = f"{self.operator.name}.{port}"
-            column, faults = conform(what, self.types[port], out[port], len(rows))
-            columns[name] = column
+            columns[name], faults = conform(what, self.types[port], out[port], len(rows))
             wrong |= {row: f"{what}: {fault}" for row, fault in faults.items()}
         failures += [(int(rows[row]), ContractError(text)) for row, text in wrong.items()]
         return rows, columns, {int(rows[row]) for row in wrong}
@@ -366,11 +362,10 @@ class ExpandRunner(ApplyRunner):
         columns: dict[str, Column] = {}
         wrong: dict[int, str] = {}
         for port, name in self.outputs:
-            if name in self.step.columns:
-                what = f"{self.operator.name}.{port}"
-                values = [child[port] for _, child in children]
-                columns[name], faults = conform(what, self.types[port], values, len(children))
-                wrong |= {children[i][0]: f"{what}: {fault}" for i, fault in faults.items()}
+            what = f"{self.operator.name}.{port}"
+            values = [child[port] for _, child in children]
+            columns[name], faults = conform(what, self.types[port], values, len(children))
+            wrong |= {children[i][0]: f"{what}: {fault}" for i, fault in faults.items()}
         failures += [(parent, ContractError(text)) for parent, text in wrong.items()]
         self.fail(batch, failures, work, nullable=False)
         good = np.array([i for i, (p, _) in enumerate(children) if p not in wrong], np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from weft.pipelines.graph import Apply, Read, Where
@@ -111,7 +112,7 @@ def _next(result: RunResult) -> list[str]:
     for uri in lance:
         lines.append(_line("read it", f'lance.dataset("{uri}", version="latest")'))
     if lance and any(line.failed or line.nulled for line in result.books.values()):
-        lines.append(_line("why", f"weft errors {lance[0]}"))
+        lines.append(_line("why", f"weft errors {shlex.quote(lance[0])}"))
     return lines
 
 
@@ -132,7 +133,7 @@ def _what(plan: Plan, name: str) -> str:
 
 def _block(head: str, lines: list[str]) -> list[str]:
     more = len(lines) - _MOST_STEPS
-    shown = [_cut(line, 200) for line in lines[:_MOST_STEPS]]
+    shown = [line if len(line) <= 200 else line[:199] + "…" for line in lines[:_MOST_STEPS]]
     shown += [f"and {more} more"] if more > 0 else []
     return [_line(head if i == 0 else "", text) for i, text in enumerate(shown)]
 

@@ -35,7 +35,7 @@ class Budget:
             return Budget(int(text), 0.0)
         except ValueError:
             raise DefinitionError(
-                f"{text!r} is not an error budget. Expected a share, such as 5%, or rows, such as 50."
+                f"{text!r} is not an error budget. Expected a share such as 5% or rows such as 50."
             ) from None
 
     def exceeded(self, failed: int, rows: int) -> bool:
