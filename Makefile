@@ -7,6 +7,7 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+DAFT := .venv/daft/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # Tried in this order; the versions in constraints.txt are tested with the first.
@@ -41,9 +42,8 @@ format: $(INSTALLED) ## fix what ruff can fix
 	ruff format .
 
 .PHONY: bench
-bench: $(INSTALLED) ## measure weft against other ways to do the same
-	@pip install --quiet -c constraints.txt -e '.[benchmarks]'
-	@python -m benchmarks
+bench: $(INSTALLED) $(DAFT) ## measure weft against other ways to do the same
+	@python -m benchmarks.images --daft-python .venv/daft/bin/python
 
 .PHONY: clean
 clean: ## remove what is made here, .venv too
@@ -60,9 +60,17 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  echo 'weft needs Python 3.11 or newer; tried: $(PYTHONS).' >&2; \
 	  echo 'Install one, or name it: make PYTHON=/path/to/python3.11 …' >&2; exit 1; \
 	fi; \
-	echo "Making .venv with $$("$$python" --version). This takes a few minutes, once."; \
+	echo "Making .venv with $$("$$python" --version). This takes a minute or a few, once."; \
 	"$$python" -m venv --clear .venv || { \
 	  echo 'Python cannot make a virtual environment. On Debian: apt-get install python3-venv' >&2; \
 	  exit 1; }
 	@python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# Daft refuses the pyarrow that weft is tested with, so it has an environment of its own.
+$(DAFT): $(INSTALLED)
+	@python -m venv --clear .venv/daft
+	@grep -v '^pyarrow==' constraints.txt > .venv/daft/constraints.txt
+	@.venv/daft/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -c .venv/daft/constraints.txt -e '.[benchmarks]'
 	@touch $@

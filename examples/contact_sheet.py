@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import lance
@@ -58,7 +59,7 @@ def by_likeness(vectors: np.ndarray) -> list[int]:
         path.append(min(rest, key=lambda i: distance[path[-1], i]))
 
     def length(order: list[int]) -> float:
-        return float(sum(distance[a, b] for a, b in zip(order, order[1:], strict=False)))
+        return float(sum(distance[a, b] for a, b in pairwise(order)))
 
     better = True
     while better:  # 2-opt: turn a stretch around while that makes the path shorter

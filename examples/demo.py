@@ -118,11 +118,12 @@ def main() -> int:
         return ended.returncode
 
     contact_sheet.main(DATASET, SHEET)
+    seconds = time.monotonic() - began
     print(
-        f"\nThe dataset as a picture: {Path(SHEET).resolve()}  ({time.monotonic() - began:.0f} s)\n\n"
+        f"\nThe dataset as a picture: {Path(SHEET).resolve()}  ({seconds:.0f} s)\n\n"
         "Next:\n"
         "  source .venv/bin/activate\n"
-        f"  weft show {DATASET}          # columns and rows of what was published\n"
+        f"  weft show {DATASET}          # the run in full\n"
         f"  weft errors {DATASET}        # the files that failed, and why\n"
         f"  weft run examples/photos.py --set source='{FOLDER}/*' --set out={DATASET}\n"
         "                                       # once more: in sync, nothing to do\n"

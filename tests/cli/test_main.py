@@ -47,3 +47,11 @@ def test_version(weft) -> None:
     from weft import __version__
 
     assert weft("--version").stdout == f"weft, version {__version__}\n"
+
+
+def test_json_has_no_nan() -> None:
+    import json
+
+    from weft.cli.command import _plain
+
+    assert json.dumps(_plain({"a": (float("nan"), 1.5, None)})) == '{"a": ["nan", 1.5, null]}'

@@ -180,6 +180,21 @@ def test_the_display_shows_a_run(
     assert ("passed on" in text) is terminal
 
 
+def test_sigterm_stays_as_it_was_when_an_engine_takes_it() -> None:
+    import signal
+
+    from weft.cli.execute import _Display
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with _Display("local") as shown:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as importing Ray does, in effect
+            shown.engine_started("local", 0.0)
+            assert signal.getsignal(signal.SIGTERM) == before
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_words() -> None:
     assert [duration(s) for s in (0.5, 59.97, 3599.6)] == ["0.5 s", "1 min 00 s", "1 h 00 min"]
     assert [number(n) for n in (99.96, 1234)] == ["100.0", "1,234"]

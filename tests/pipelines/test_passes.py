@@ -114,7 +114,8 @@ def texts() -> Arrow:
 
 NAMES = {
     "Embed": Embed, "Large": Large, "Memory": Memory, "Pooled": Pooled, "image": image,
-    "photos": photos, "pictures": pictures, "pl": pl, "sentences": sentences, "sharpness": sharpness, "short": short,
+    "photos": photos, "pictures": pictures, "pl": pl, "sentences": sentences,
+    "sharpness": sharpness, "short": short,
     "texts": texts, "weft": weft, "words": words,
 }  # fmt: skip
 

@@ -158,8 +158,9 @@ def is_row_by_row(expr: pl.Expr) -> bool:
     >>> is_row_by_row(pl.col("x").fill_null(0) > 1), is_row_by_row(pl.col("x") > pl.col("x").mean())
     (True, False)
     """
-    meta = expr.meta
     try:
+        expr = expr.meta.undo_aliases()  # the alias of a literal calls itself not row by row
+        meta = expr.meta
         if meta.is_literal():
             return str(expr) != "Series"  # one value for each row of the first batch it meets
         if meta.is_column():
