@@ -51,7 +51,7 @@ clean: ## remove what is made here, .venv too
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@python=''; \
+	@PATH=$${PATH#$(CURDIR)/$(BIN):}; python=''; \
 	for candidate in $(PYTHONS); do \
 	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
 	  then python=$$candidate; break; fi; \
@@ -64,13 +64,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	"$$python" -m venv --clear .venv || { \
 	  echo 'Python cannot make a virtual environment. On Debian: apt-get install python3-venv' >&2; \
 	  exit 1; }
-	@python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 # Daft refuses the pyarrow that weft is tested with, so it has an environment of its own.
 $(DAFT): $(INSTALLED)
 	@python -m venv --clear .venv/daft
 	@grep -v '^pyarrow==' constraints.txt > .venv/daft/constraints.txt
-	@.venv/daft/bin/python -m pip install --quiet --disable-pip-version-check \
+	@.venv/daft/bin/python -m pip install -qq --disable-pip-version-check \
 	  -c .venv/daft/constraints.txt -e '.[benchmarks]'
 	@touch $@

@@ -42,11 +42,11 @@ def test_a_killed_run_goes_on(weft, answer, start, many: Path, work: Path) -> No
     (run,) = answer("runs", dataset)["runs"]
     assert (run["state"], run["version"]) == ("killed", None)
     done = receipts(dataset)
-    assert 1 <= done < 5
+    assert 1 <= done < 10
     assert answer("plan", "tiny.py:waits", code=10)["resumes"] == run["run"]
     result = weft("resume", dataset)
-    assert f"Going on with run {run['run']}: {done} of 5 units are done." in result.stderr
-    assert f"{16 * done} from an earlier attempt" in result.stdout
+    assert f"Going on with run {run['run']}: {done} of 10 units are done." in result.stderr
+    assert f"{8 * done} from an earlier attempt" in result.stdout
     assert widths(dataset) == list(range(20, 100))
     assert [r["state"] for r in answer("runs", dataset)["runs"]] == ["published"]
     assert "is published." in weft("resume", dataset).stdout

@@ -38,7 +38,7 @@ def test_runs(weft, answer, ran: Path) -> None:
 
 def test_show(weft, answer, ran: Path, work: Path) -> None:
     found = answer("show", ran)
-    assert found["parameters"]["least"] == "28"
+    assert found["parameters"]["least"] == 28
     assert found["steps"]["where"]["dropped"] == 8
     assert found["target"] == f"{work}/tiny.py:small"
     assert found["units_done"] == found["units"] >= 1

@@ -38,7 +38,7 @@ def command(ctx: click.Context, target: str, settings: tuple[str, ...]) -> None:
 def _todo(plan: Plan, machine: Cluster) -> dict[str, Any]:
     """What a run would do now: nothing, the rest of an unfinished run, or all of it."""
     from weft.pipelines.runs.publish import sink_of
-    from weft.pipelines.runs.run import cut, in_sync, input_digest, unfinished
+    from weft.pipelines.runs.work import cut, nothing_to_do, unfinished
 
     states = [s for step in plan.writes() if (s := sink_of(step).state) is not None]
     old = unfinished(states[0]) if states else None
@@ -48,7 +48,7 @@ def _todo(plan: Plan, machine: Cluster) -> dict[str, Any]:
         left = rows - sum(receipts.values())
         why = f"goes on with run {old.run}"
         return _work(left, rows, len(units) - len(receipts), why, old.run)
-    versions = in_sync(plan, input_digest(plan)) if states and old is None else None
+    versions = nothing_to_do(plan) if states else None
     if versions is not None:
         return {"in_sync": True, "rows": 0, "units": 0, "versions": versions, "resumes": None}
     units = list(cut(plan, machine))
@@ -68,8 +68,8 @@ def _work(rows: int, of: int, units: int, why: str, resumes: str | None) -> dict
 
 
 def _why(plan: Plan, abandons: bool) -> str:
+    from weft.pipelines import tables
     from weft.pipelines.runs.publish import sink_of
-    from weft.pipelines.runs.run import published
 
     if abandons:
         return "an unfinished run of another recipe would be abandoned"
@@ -77,7 +77,7 @@ def _why(plan: Plan, abandons: bool) -> str:
         sink = sink_of(step)
         if sink.state is None:
             continue
-        latest = published(sink.uri)
+        latest = tables.latest(sink.uri)
         if latest is None:
             return f"{sink.uri} is not published yet"
         if latest[1].get("weft.recipe") != plan.recipe:

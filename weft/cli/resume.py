@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from weft.errors import DefinitionError
 
 if TYPE_CHECKING:
     from weft.cli.datasets import Dataset
-    from weft.pipelines.dsl import Pipeline, PipelineFunction
+    from weft.pipelines.dsl import Pipeline
 
 
 @click.command("resume", cls=Command)
@@ -37,7 +36,7 @@ def command(
     """
     from weft.cli.datasets import find_dataset
     from weft.cli.execute import execute
-    from weft.pipelines.runs.run import unfinished
+    from weft.pipelines.runs.work import unfinished
 
     found = find_dataset(dataset)
     journal = unfinished(found.state)
@@ -77,24 +76,11 @@ def _rebuild(
         os.chdir(folder)  # where relative paths in parameters and modules on the path start
     function, _ = find(about["target"])
     recorded = {
-        name: _read_back(text, name, function)
-        for name, text in about["parameters"].items()
+        name: value
+        for name, value in about["parameters"].items()
         if any(p.name == name for p in function.parameters)
     }
     return load(about["target"], recorded | settings)
-
-
-def _read_back(text: str, name: str, function: PipelineFunction) -> Any:
-    """A parameter from how the journal wrote it. What is read wrongly changes the recipe."""
-    default = next(p.default for p in function.parameters if p.name == name)
-    if text == str(default):
-        return default
-    if text == "None" or text[:1] in "[(":
-        try:
-            return ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            return text
-    return text
 
 
 def _changed(about: dict[str, Any]) -> str:

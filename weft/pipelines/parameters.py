@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import inspect
 import pathlib
@@ -24,12 +23,12 @@ class Parameter:
 
     name: str
     hint: Any
-    default: Any = dataclasses.MISSING
+    default: Any = inspect.Parameter.empty
 
     @property
     def required(self) -> bool:
         """Whether it has no default."""
-        return self.default is dataclasses.MISSING
+        return self.default is inspect.Parameter.empty
 
     def __str__(self) -> str:
         default = "" if self.required else f" = {self.default!r}"
@@ -52,8 +51,7 @@ def parameters_of(function: Callable[..., Any]) -> tuple[Parameter, ...]:
         if hint is p.empty and (p.default is p.empty or p.default is None):
             raise DefinitionError(f"{where} has no hint. Say what it is: {p.name}: str")
         hint = type(p.default) if hint is p.empty else hint
-        default = dataclasses.MISSING if p.default is p.empty else p.default
-        found.append(Parameter(p.name, hint, default))
+        found.append(Parameter(p.name, hint, p.default))
     return tuple(found)
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 from weft.pipelines.batch import COUNT, ENVELOPE, INDEX, KEY, PARENT, SOURCE, Batch, concat_batches
 from weft.pipelines.connector import Chunk, Split
 from weft.pipelines.engines.allocator import tune_allocator
-from weft.pipelines.engines.books import Outcomes, new_books
+from weft.pipelines.engines.books import Count, Outcomes, new_books
 from weft.pipelines.engines.runners import Runner, Work, runner
 from weft.pipelines.fields import arrow_field
 from weft.pipelines.graph import Apply, Read, Write
@@ -183,21 +183,27 @@ class StageWorker:
     def _account(self, step: Step, chunk: Chunk, work: Work) -> None:
         """Put on the books what a source delivered, dropped and could not read."""
         line = work.books[step.id]
-        dropped = 0
-        for lost in chunk.dropped:
-            node = step.predicates[lost.predicate].node
-            gone = len(lost.keys)
-            dropped += gone
-            work.books[node].taken += gone
-            work.books[node].dropped += gone
-            work.outcomes.append(Outcomes(node, "dropped", list(lost.keys), list(lost.sources)))
+        dropped = sum(len(lost.keys) for lost in chunk.dropped)
+        taken = chunk.batch.rows + dropped + len(chunk.failed)
+        gone = {lost.predicate: lost for lost in chunk.dropped}
+        left = taken
+        for number, predicate in enumerate(step.predicates):
+            lost = gone.get(number)
+            count = len(lost.keys) if lost else 0
+            work.books[predicate.node].add(
+                Count(taken=left, passed=left - count, dropped=count, emitted=left - count)
+            )
+            left -= count
+            if lost:
+                keys, sources = list(lost.keys), list(lost.sources)
+                work.outcomes.append(Outcomes(predicate.node, "dropped", keys, sources))
         if chunk.failed:
             errors = [(type(f.error).__name__, str(f.error)) for f in chunk.failed]
             keys = [f.key for f in chunk.failed]
             work.outcomes.append(
                 Outcomes(step.id, "failed", keys, [f.source for f in chunk.failed], errors)
             )
-        line.taken += chunk.batch.rows + dropped + len(chunk.failed)
+        line.taken += taken
         line.failed += len(chunk.failed)
         line.passed += chunk.batch.rows + dropped
         line.emitted += chunk.batch.rows

@@ -106,6 +106,11 @@ def new_run_id() -> str:
     return f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}{secrets.token_hex(2)}"
 
 
+def journal_of(state: str | Path, run: str) -> Journal:
+    """The journal of a run in a dataset's state folder."""
+    return Journal(Path(state) / "runs" / run)
+
+
 def journals(state: str | Path) -> list[Journal]:
     """The runs noted in a dataset's state folder, newest first."""
     runs = Path(state) / "runs"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version as installed
@@ -22,23 +22,19 @@ import weft
 from weft.errors import DefinitionError, Interrupted, OverBudget, redact
 from weft.pipelines.compile import compile_plan
 from weft.pipelines.engines.books import Books, balance, new_books, sum_books
-from weft.pipelines.engines.worker import Context, Receipt, Target, Unit, dataset_schema, units_of
-from weft.pipelines.graph import Read
-from weft.pipelines.operator import digest
-from weft.pipelines.plan import Plan
+from weft.pipelines.engines.worker import Context, Receipt, Target, Unit, dataset_schema
+from weft.pipelines.plan import Plan, lower
 from weft.pipelines.resources import Cluster, this_machine
 from weft.pipelines.runs import publish
 from weft.pipelines.runs.budget import Budget
-from weft.pipelines.runs.journal import FINISHED, Journal, journals, new_run_id, whoami
+from weft.pipelines.runs.journal import Journal, journal_of, new_run_id, whoami
 from weft.pipelines.runs.lease import Lease, hold
+from weft.pipelines.runs.work import cut, input_digest, nothing_to_do, unfinished
 
 if TYPE_CHECKING:
     from weft.pipelines.dsl import Pipeline
 
 Engine = Literal["ray", "local"]
-
-_DIGEST_ROWS = 65_536
-"""Rows a split has when the input as a whole is digested; any fixed number serves."""
 
 
 class Listener:
@@ -151,14 +147,19 @@ def run(
         Interrupted: stopped by the user.
         WeftError: it failed; its finished units are kept for resume.
     """
+    plain = lower(pipeline.graph)
+    for step in plain.writes():
+        publish.sink_of(step).check(dataset_schema(plain, step))
+    if not fresh and (versions := nothing_to_do(plain)) is not None:
+        return RunResult(
+            "", "in sync", plain, 0, new_books(plain), versions=versions, uris=_uris(plain)
+        )
     began = perf_counter()
     execute, found = _engine(engine, address, cluster)
     startup = perf_counter() - began
     listener = listener or Listener()
     listener.engine_started(engine, startup)
     plan = compile_plan(pipeline.graph, found)
-    for step in plan.writes():
-        publish.sink_of(step).check(dataset_schema(plan, step))
     attempt = _Attempt(pipeline, plan, found, listener, budget or Budget())
     attempt.engine, attempt.target, attempt.startup = engine, target, startup
     with ExitStack() as stack:
@@ -223,33 +224,22 @@ class _Attempt:
             return self._go_on(execute, old)
         if old is not None:
             self._abandon(old, fresh=fresh)
-        inputs = input_digest(self.plan)
-        if not fresh and (done := self._in_sync(inputs)) is not None:
-            return done
-        return self._begin(execute, run, inputs)
+        return self._begin(execute, run)
 
     def _abandon(self, old: Journal, *, fresh: bool) -> None:
         why = "a fresh start was asked for" if fresh else "the pipeline has changed since"
         self.listener.notice(f"Run {old.run} was not finished and is abandoned: {why}.")
         old.set_state("abandoned", reason=why)
 
-    def _in_sync(self, inputs: str) -> RunResult | None:
-        """The result of doing nothing, if every dataset is what this run would make it."""
-        versions = in_sync(self.plan, inputs)
-        if versions is None:
-            return None
-        return RunResult(
-            "", "in sync", self.plan, 0, new_books(self.plan), {}, versions, self._uris()
-        )
-
-    def _begin(self, execute: Any, run: str, inputs: str) -> RunResult:
+    def _begin(self, execute: Any, run: str) -> RunResult:
+        inputs = input_digest(self.plan)
         units = list(cut(self.plan, self.cluster))
         targets = publish.prepare(self.plan)
-        journal = Journal(publish_path(self.states[0], run))
+        journal = journal_of(self.states[0], run)
         about = self._about(run, inputs, targets, units)
         journal.begin(about, units)
         for state in self.states[1:]:
-            Journal(publish_path(state, run)).begin({**about, "journal": str(journal.path)}, [])
+            journal_of(state, run).begin({**about, "journal": str(journal.path)}, [])
         return self._work(execute, _Job(journal, units, targets, [], inputs))
 
     def _go_on(self, execute: Any, journal: Journal) -> RunResult:
@@ -274,8 +264,9 @@ class _Attempt:
             )
         except KeyboardInterrupt:
             self._set_state(journal, "interrupted")
+            done = len(list(journal.receipts()))  # some may have ended since the last was seen
             raise Interrupted(
-                f"Run {journal.run} was stopped; {len(receipts)} of {len(job.units)} units are "
+                f"Run {journal.run} was stopped; {done} of {len(job.units)} units are "
                 "done and kept. `weft resume` goes on with the rest."
             ) from None
         except OverBudget as error:
@@ -342,7 +333,7 @@ class _Attempt:
             rows=rows,
             books=books,
             kept=kept,
-            uris=self._uris(),
+            uris=_uris(self.plan),
             samples=tuple(samples[:50]),
             seconds=perf_counter() - began,
             startup_seconds=self.startup,
@@ -353,10 +344,7 @@ class _Attempt:
     def _set_state(self, journal: Journal, state: str, **more: Any) -> None:
         journal.set_state(state, **more)
         for other in self.states[1:]:
-            Journal(publish_path(other, journal.run)).set_state(state, **more)
-
-    def _uris(self) -> dict[str, str]:
-        return {s.id: publish.sink_of(s).uri for s in self.plan.writes()}
+            journal_of(other, journal.run).set_state(state, **more)
 
     def _properties(self, result: RunResult, inputs: str) -> dict[str, str]:
         return {
@@ -376,7 +364,7 @@ class _Attempt:
             "pipeline": self.plan.name,
             "target": self.target,
             "folder": os.getcwd(),
-            "parameters": {k: redact(str(v)) for k, v in self.pipeline.parameters.items()},
+            "parameters": {k: _recorded(v) for k, v in self.pipeline.parameters.items()},
             "recipe": self.plan.recipe,
             "input": inputs,
             "rows": sum(u.split.rows for u in units),
@@ -384,7 +372,7 @@ class _Attempt:
             "engine": self.engine,
             "plan": str(self.plan),
             "targets": {name: asdict(t) for name, t in targets.items()},
-            "datasets": list(self._uris().values()),
+            "datasets": list(_uris(self.plan).values()),
             "process": whoami(),
             "versions": {
                 "weft": weft.__version__,
@@ -395,59 +383,17 @@ class _Attempt:
         }
 
 
-def cut(plan: Plan, cluster: Cluster) -> Iterator[Unit]:
-    """The units of a run: at least four for each CPU if the source is large enough for that."""
-    rows = sum(u.split.rows for u in units_of(plan, plan.unit_rows))
-    share = -(-rows // int(4 * max(1, cluster.cpus)))
-    least = min(plan.unit_rows, plan.stages[0].batch_rows, 16)
-    return units_of(plan, max(least, min(plan.unit_rows, share)))
+def _uris(plan: Plan) -> dict[str, str]:
+    return {s.id: publish.sink_of(s).uri for s in plan.writes()}
 
 
-def input_digest(plan: Plan) -> str:
-    """Digest of everything the plan reads: keys and versions, however they are cut."""
-    splits = []
-    for step in plan.reads():
-        assert isinstance(step.action, Read)
-        splits += [s.id for s in step.action.source.splits(_DIGEST_ROWS)]
-    return digest(splits)
-
-
-def unfinished(state: str) -> Journal | None:
-    """The newest run of a dataset by its state folder, if there is something left to do for it."""
-    for journal in journals(state)[:1]:
-        if journal.state()["state"] not in (*FINISHED, "over budget"):
-            return journal
-    return None
-
-
-def in_sync(plan: Plan, inputs: str) -> dict[str, int] | None:
-    """The versions by write, if every dataset is what a run of `plan` on `inputs` would make it."""
-    versions = {}
-    for step in plan.writes():
-        sink = publish.sink_of(step)
-        latest = None if sink.state is None else published(sink.uri)
-        if latest is None:
-            return None
-        version, properties = latest
-        same = properties.get("weft.recipe") == plan.recipe
-        if not same or properties.get("weft.input") != inputs:
-            return None
-        versions[step.id] = version
-    return versions
-
-
-def published(uri: str) -> tuple[int, dict[str, str]] | None:
-    """The version at `latest` of a dataset, and its properties; ``None`` if there is none."""
-    from weft.pipelines import tables
-
-    return tables.latest(uri)
-
-
-def publish_path(state: str, run: str) -> Any:
-    """The journal folder of a run."""
-    from pathlib import Path
-
-    return Path(state) / "runs" / run
+def _recorded(value: Any) -> Any:
+    """A parameter as JSON, without secrets; what is no JSON, as text."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, list | tuple):
+        return [_recorded(v) for v in value]
+    return redact(str(value), limit=100_000)
 
 
 def failures(books: Books) -> int:

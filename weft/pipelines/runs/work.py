@@ -1,0 +1,76 @@
+"""What a run has to do: cut the source into units, or find that there is nothing to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from weft.pipelines import tables
+from weft.pipelines.connector import Sink
+from weft.pipelines.engines.worker import Unit, units_of
+from weft.pipelines.graph import Read, Write
+from weft.pipelines.operator import digest
+from weft.pipelines.plan import Plan
+from weft.pipelines.resources import Cluster
+from weft.pipelines.runs.journal import FINISHED, Journal, journals
+
+_DIGEST_ROWS = 65_536
+"""Rows a split has when the input as a whole is digested; any fixed number serves."""
+
+_UNITS_PER_CPU = 8
+"""So that the last unit to end keeps the others waiting for a few percent of the run at most."""
+
+_SMALL = 8
+"""Rows below which a unit is hardly worth its receipt."""
+
+
+def cut(plan: Plan, cluster: Cluster) -> Iterator[Unit]:
+    """The units of a run: several for each CPU, if the source is large enough for that."""
+    rows = sum(u.split.rows for u in units_of(plan, plan.unit_rows))
+    cpus = int(max(1, cluster.cpus))
+    share = -(-rows // (_UNITS_PER_CPU * cpus))
+    least = min(_SMALL, -(-rows // cpus))
+    return units_of(plan, max(1, min(plan.unit_rows, max(share, least))))
+
+
+def input_digest(plan: Plan) -> str:
+    """Digest of everything the plan reads: keys and versions, however they are cut."""
+    splits = []
+    for step in plan.reads():
+        assert isinstance(step.action, Read)
+        splits += [s.id for s in step.action.source.splits(_DIGEST_ROWS)]
+    return digest(splits)
+
+
+def unfinished(state: str) -> Journal | None:
+    """The newest run of a dataset by its state folder, if there is something left to do for it."""
+    for journal in journals(state)[:1]:
+        if journal.state()["state"] not in (*FINISHED, "over budget"):
+            return journal
+    return None
+
+
+def nothing_to_do(plan: Plan) -> dict[str, int] | None:
+    """The versions by write, if no run is unfinished and every dataset is what a run would make.
+
+    The input is listed only if everything else is as it should be.
+    """
+    sinks = {step.id: _sink(step.action) for step in plan.writes()}
+    found = {name: _published(sink, plan.recipe) for name, sink in sinks.items()}
+    inputs = input_digest(plan) if all(found.values()) else None
+    versions = {n: f[0] for n, f in found.items() if f is not None and f[1] == inputs}
+    return versions if len(versions) == len(sinks) else None
+
+
+def _published(sink: Sink, recipe: str) -> tuple[int, str] | None:
+    """The version and the input digest at `latest`, if that recipe made it and no run is open."""
+    if sink.state is None or unfinished(sink.state) is not None:
+        return None
+    latest = tables.latest(sink.uri)
+    if latest is None or latest[1].get("weft.recipe") != recipe:
+        return None
+    return latest[0], latest[1].get("weft.input", "")
+
+
+def _sink(action: object) -> Sink:
+    assert isinstance(action, Write)
+    return action.sink
