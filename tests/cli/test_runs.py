@@ -46,7 +46,7 @@ def test_show(weft, answer, ran: Path, work: Path) -> None:
     assert f"dataset    {ran}: version 3, 2 rows" in text
     assert found["plan"] in text
     first = answer("runs", ran)["runs"][1]["run"]
-    assert answer("show", ran, first)["parameters"]["least"] == "25"
+    assert answer("show", ran, first)["parameters"]["least"] == 25
     begins = first[:19]
     assert answer("show", ran, begins)["run"].startswith(begins)
 
