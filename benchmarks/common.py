@@ -44,7 +44,7 @@ class Measured:
     said: Mapping[str, Any]
 
 
-class Failed(Exception):
+class ContenderError(Exception):
     """A contender ended without saying that it is done."""
 
 
@@ -72,7 +72,7 @@ def measure(
     """Run ``module:function`` in a fresh process; it must `say` ready, then done.
 
     Raises:
-        Failed: it ended, or took longer than `timeout`, without being done.
+        ContenderError: it ended, or took longer than `timeout`, without being done.
     """
     own = {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", "RUST_LOG": "error"}
     began = time.perf_counter()
@@ -103,7 +103,9 @@ def measure(
         watch.stop()
     if "done" not in marks:
         reader.join(5)
-        raise Failed(f"{function} {dict(arguments)} ended with {code}:\n{''.join(errors)[-3000:]}")
+        raise ContenderError(
+            f"{function} {dict(arguments)} ended with {code}:\n{''.join(errors)[-3000:]}"
+        )
     ready, done = marks["ready"], marks["done"]
     return Measured(
         ready[0] - began, done[0] - ready[0], done[1] - ready[1], watch.peak_bytes, done[2]
@@ -246,14 +248,23 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     widths = [max(len(n), *(len(c[i]) for c in cells)) for i, n in enumerate(names)]
     lines = [names, *cells]
     return "\n".join(
-        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            c.ljust(w) if i == 0 else c.rjust(w)
+            for i, (c, w) in enumerate(zip(line, widths, strict=True))
+        )
         for line in lines
     )
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) < 100 else f"{value:.1f}"
+        return (
+            f"{value:.0f}"
+            if abs(value) >= 1000
+            else f"{value:.3g}"
+            if abs(value) < 100
+            else f"{value:.1f}"
+        )
     return "" if value is None else str(value)
 
 

@@ -256,7 +256,7 @@ class Daft:
             kinds = {"vector": vector(single, VALUES)}
         else:
             names = [n for operator in MEASURES for n in operator.writes]
-            kinds = {n: single for n in names} | {
+            kinds = dict.fromkeys(names, single) | {
                 "descriptor": vector(single, ops.Descriptor().writes["descriptor"].shape[0])
             }
         self.names = list(kinds)
@@ -264,7 +264,9 @@ class Daft:
         @daft.udf(return_dtype=daft.DataType.struct(kinds))
         def work(images: Any) -> list[dict[str, Any]]:
             columns = columns_of(workload, [np.asarray(image) for image in images.to_pylist()])
-            return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+            return [
+                dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+            ]
 
         self.work = work
 
@@ -276,7 +278,9 @@ class Daft:
         rows = daft.from_glob_path(f"{folder}/*.jpg").select("path")
         pixels = col("path").download().decode_image(mode="RGB").resize(SIDE, SIDE)
         rows = rows.with_column("image", pixels).with_column("found", self.work(col("image")))
-        rows = rows.select(col("path").alias("key"), *(col("found")[n].alias(n) for n in self.names))
+        rows = rows.select(
+            col("path").alias("key"), *(col("found")[n].alias(n) for n in self.names)
+        )
         rows.write_parquet(out)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import (
-    Failed,
+    ContenderError,
     Measured,
     Target,
     interleave,
@@ -56,7 +56,7 @@ ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 OpenBLAS only spin, and took half of the limit's processor time in `describe`."""
 
 
-class Wrong(Exception):
+class OutputError(Exception):
     """A contender's output is not what the others made."""
 
 
@@ -97,7 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--folder", help="keeps the photographs between runs (default: temporary)")
     parser.add_argument("--count", type=int, default=2400, help="photographs (default: 2400)")
     parser.add_argument("--rounds", type=int, default=3)
@@ -189,7 +191,10 @@ def ratios(runs: Mapping[str, Sequence[Measured]], count: int) -> dict[str, dict
         pairs["ray/best hand-written Ray Data"] = ("ray", best)
     pairs["ray/ray_data_tuned"] = ("ray", "ray_data_tuned")
     return {
-        name: {"steady": paired_ratio(steady[a], steady[b]), "cpu": paired_ratio(by_cpu[a], by_cpu[b])}
+        name: {
+            "steady": paired_ratio(steady[a], steady[b]),
+            "cpu": paired_ratio(by_cpu[a], by_cpu[b]),
+        }
         for name, (a, b) in pairs.items()
         if a in runs and b in runs
     }
@@ -222,7 +227,7 @@ def read_rows(out: str) -> dict[str, dict[str, np.ndarray]]:
     key = "_key" if "_key" in stored.column_names else "key"
     keys = [Path(k).name for k in stored[key].to_pylist()]
     if len(set(keys)) != len(keys):
-        raise Wrong(f"{out}: {len(keys) - len(set(keys))} keys are there twice.")
+        raise OutputError(f"{out}: {len(keys) - len(set(keys))} keys are there twice.")
     names = [n for n in stored.column_names if n in TOLERANCES]
     found = {}
     for name in names:
@@ -242,20 +247,22 @@ def compare(
     """The largest difference of a row, by column.
 
     Raises:
-        Wrong: other columns, other keys, or a row that differs by more than it may.
+        OutputError: other columns, other keys, or a row that differs by more than it may.
     """
     if set(expected) != set(given):
-        raise Wrong(f"{contender}: columns {sorted(given)}; expected {sorted(expected)}.")
+        raise OutputError(f"{contender}: columns {sorted(given)}; expected {sorted(expected)}.")
     largest = {}
     for name, rows in expected.items():
         if set(rows) != set(given[name]):
             odd = sorted(set(rows) ^ set(given[name]))
-            raise Wrong(f"{contender}: {len(odd)} keys are on one side only, first {odd[0]}.")
+            raise OutputError(f"{contender}: {len(odd)} keys are on one side only, first {odd[0]}.")
         limit = 0.0 if contender in (*SAME, "limit") else TOLERANCES[name]
         apart = {k: float(np.abs(row - given[name][k]).mean()) for k, row in rows.items()}
         worst = max(apart, key=lambda k: (not apart[k] <= limit, apart[k]))  # NaN is worst
         if not apart[worst] <= limit:
-            raise Wrong(f"{contender}: {name} of {worst} differs by {apart[worst]}, more than {limit}.")
+            raise OutputError(
+                f"{contender}: {name} of {worst} differs by {apart[worst]}, more than {limit}."
+            )
         largest[name] = apart[worst]
     return largest
 
@@ -286,5 +293,5 @@ def _show(workload: str, figures: Mapping[str, Any], count: int) -> None:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (Failed, Wrong) as error:
+    except (ContenderError, OutputError) as error:
         sys.exit(str(error))

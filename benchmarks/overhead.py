@@ -1,6 +1,6 @@
 """What the engine costs by itself: operators that do nothing, on batches and rows that are tiny.
 
-    python -m benchmarks.overhead --json overhead.json
+python -m benchmarks.overhead --json overhead.json
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow as pa
 
 import weft
 from benchmarks.common import (
-    Failed,
+    ContenderError,
     Measured,
     Target,
     interleave,
@@ -202,7 +202,9 @@ def _same(batch: Any) -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--batches", type=int, default=5000, help="through the local engine")
     parser.add_argument("--rows", type=int, default=1_000_000, help="through Ray; 0 leaves it out")
     parser.add_argument("--rounds", type=int, default=3)
@@ -231,7 +233,7 @@ def _ray_overhead(rows: int, rounds: int) -> dict[str, Any]:
     def once(name: str, number: int) -> Measured:
         found = measure("benchmarks.overhead:contend", {"name": name, "rows": rows})
         if found.said["rows"] != rows:
-            raise Failed(f"{name}: {found.said['rows']} rows came out of {rows}")
+            raise ContenderError(f"{name}: {found.said['rows']} rows came out of {rows}")
         return found
 
     runs = interleave(rounds, ("ray", "unfused", "unfused_default"), once)
@@ -261,7 +263,9 @@ def targets(report: Mapping[str, Any]) -> list[Target]:
     return [
         # A slope below zero is noise, not speed: too few batches for this machine.
         Target(f"{name} per operator", slope if slope > 0 else None, 30, at_least=False),
-        Target(f"{name}, one operator", local["us_per_batch_with_one_operator"], 30, at_least=False),
+        Target(
+            f"{name}, one operator", local["us_per_batch_with_one_operator"], 30, at_least=False
+        ),
         Target("ray/unfused map_batches", ray and ray["ratio"], 3.0),
         Target("ray/unfused map_batches by default", ray and ray["ratio_default"], 3.0),
     ]
@@ -270,5 +274,5 @@ def targets(report: Mapping[str, Any]) -> list[Target]:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except Failed as error:
+    except ContenderError as error:
         sys.exit(str(error))

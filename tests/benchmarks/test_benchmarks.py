@@ -80,7 +80,7 @@ def rows(**changed: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     ],
 )
 def test_a_wrong_output_is_caught(contender: str, given: object, message: str) -> None:
-    with pytest.raises(images.Wrong, match=message):
+    with pytest.raises(images.OutputError, match=message):
         images.compare(contender, rows(), given)
 
 
@@ -91,13 +91,15 @@ def test_another_decoder_may_differ_a_little() -> None:
 
 def test_keys_stored_twice_are_caught(tmp_path: Path) -> None:
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(8, np.float32)), 4)
-    pq.write_table(pa.table({"key": ["a.jpg", "x/a.jpg"], "vector": vectors}), tmp_path / "1.parquet")
-    with pytest.raises(images.Wrong, match="1 keys are there twice"):
+    pq.write_table(
+        pa.table({"key": ["a.jpg", "x/a.jpg"], "vector": vectors}), tmp_path / "1.parquet"
+    )
+    with pytest.raises(images.OutputError, match="1 keys are there twice"):
         images.read_rows(str(tmp_path))
 
 
 def test_a_contender_that_dies_is_told() -> None:
-    with pytest.raises(common.Failed, match="no attribute 'nobody'"):
+    with pytest.raises(common.ContenderError, match="no attribute 'nobody'"):
         common.measure("benchmarks.photos:nobody", {})
 
 

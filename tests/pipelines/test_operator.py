@@ -214,8 +214,8 @@ def no_canonical(x: int, how: Any = print) -> int:
         (no_hint, "Parameter 'x' of no_hint has no hint. Say what column it reads: x: weft.Image"),
         (
             no_return,
-            "no_return has no return hint. Say what it writes: -> weft.Float32, or -> weft.Keep for "
-            "a filter",
+            "no_return has no return hint. Say what it writes: -> weft.Float32, or "
+            "-> weft.Keep for a filter",
         ),
         (
             star,
