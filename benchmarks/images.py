@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "count": options.count,
         "rounds": options.rounds,
         "content_bytes": sum(p.stat().st_size for p in every.iterdir()),
-        "start_up": "from the start of the process until a warm-up run over "
+        "start_up": "from the start of the process until three warm-up runs over "
         f"{len(list(warm.iterdir()))} images is done; steady state is the run that follows",
         "workloads": {},
         "skipped": {},

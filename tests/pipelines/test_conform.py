@@ -41,7 +41,6 @@ MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
         (Int64(), pl.Series([1, 2]), [1, 2]),
         (Int64(), pa.chunked_array([[1], [2]]), [1, 2]),
         (Float32(), np.array([1, 2]), [1.0, 2.0]),
-        (Float32(), np.array([0.5, 1e300]), [0.5, float("inf")]),
         (Float32(nan=True), [NAN], [NAN]),
         (Text(), ["a", "b"], ["a", "b"]),
         (Text(), np.array(["a", "b"]), ["a", "b"]),
@@ -58,7 +57,11 @@ def test_fits(kind: Type, values: Any, expected: list[Any]) -> None:
     assert faults == {}
     assert column.type == kind
     assert column.array.type == kind.storage
-    assert str(column.array.to_pylist()) == str(expected)  # text, so that NaN equals NaN
+    found = column.array.to_pylist()
+
+    assert all(
+        a == b or (str(a), str(b)) == ("nan", "nan") for a, b in zip(found, expected, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,8 +96,8 @@ def test_fits(kind: Type, values: Any, expected: list[Any]) -> None:
         ),
         (
             Embedding(3), np.zeros((2, 4), np.float32), 2,
-            "op.x is declared Embedding(3) (rows, 3) of float32; the operator returned shape (2, 4) "
-            "of float32.",
+            "op.x is declared Embedding(3) (rows, 3) of float32; the operator returned shape "
+            "(2, 4) of float32.",
         ),
         (
             Image(), np.zeros((1, 2, 2, 3)), 1,
@@ -110,9 +113,7 @@ def test_refused_as_a_whole(kind: Type, values: Any, rows: int, message: str) ->
 
 
 def test_arrow_of_another_type() -> None:
-    with pytest.raises(
-        ContractError, match=r"^op\.x is declared Int64, stored as int64; the operator"
-    ):
+    with pytest.raises(ContractError, match=r"^op\.x is declared Int64, stored as int64; the op"):
         conform("op.x", Int64(), pa.array(["a"]), 1)
 
 
@@ -126,9 +127,14 @@ NAN_FAULT = "NaN; declare nan=True if that is meant"
         (Int64(), pa.array([None, 1]), {0: "null where Int64 is not nullable"}),
         (Float32(), [1.0, NAN], {1: NAN_FAULT}),
         (Float32(), np.array([NAN, 1.0]), {0: NAN_FAULT}),
+        (Float32(), np.array([1e300, 1.0]), {0: "1e+300 is beyond what Float32 holds"}),
         (Float64(nullable=True), pa.array([None, NAN]), {1: NAN_FAULT}),
         (Embedding(2), np.array([[1, 2], [NAN, 0]], np.float32), {1: NAN_FAULT}),
-        (Embedding(2), [np.zeros(2, np.float32), None], {1: "null where Embedding(2) is not nullable"}),
+        (
+            Embedding(2),
+            [np.zeros(2, np.float32), None],
+            {1: "null where Embedding(2) is not nullable"},
+        ),
         (Embedding(), np.array([[NAN]], np.float32), {0: "NaN in the array"}),
         (Embedding(1), pa.array([[NAN], [0.0]], pa.list_(pa.float32(), 1)), {0: NAN_FAULT}),
         (
@@ -141,8 +147,8 @@ NAN_FAULT = "NaN; declare nan=True if that is meant"
             Int64(),
             [1, "x", 2, None],
             {
-                1: "declared Int64; the operator returned a str: Could not convert 'x' with type str: "
-                "tried to convert to int64",
+                1: "declared Int64; the operator returned a str: Could not convert 'x' with type "
+                "str: tried to convert to int64",
                 3: "null where Int64 is not nullable",
             },
         ),

@@ -179,7 +179,7 @@ def grown(draw: Any, stream: Stream, name: str) -> tuple[Any, Reference]:
     columns = list(stream.rows.columns)
     numbers = [c for c in columns if stream.rows.columns[c].storage == pa.int64()]
     texts = [c for c in columns if stream.rows.columns[c].storage == pa.string()]
-    verbs = ["select"] + ["apply", "apply", "where", "with_columns"] * bool(numbers)
+    verbs = ["select"] + [*["apply"] * 5, "where", "with_columns"] * bool(numbers)
     verbs += ["where_cast", "with_cast"] * bool(texts)
     verb = draw(st.sampled_from(verbs))
     number = draw(st.integers(0, 9))
@@ -209,7 +209,7 @@ def grown(draw: Any, stream: Stream, name: str) -> tuple[Any, Reference]:
         return stream.rows.with_columns((pl.col(x) * 2).alias(name)), stream.expected.each(
             lambda row: [{**row, name: None if row[x] is None else row[x] * 2}]
         )
-    bad = draw(st.integers(0, 9))  # 7 and above: nobody fails
+    bad = draw(st.integers(0, 7))  # with 7 nobody fails
     operator = draw(
         st.sampled_from(
             [Add(number, bad), AddBatch(number, bad), Shift(number), Shift(1), Under(number, bad),
@@ -259,7 +259,7 @@ def pipelines(draw: Any) -> tuple[Any, dict[str, Reference], dict[str, int]]:
         for index in range(draw(st.sampled_from([1, 1, 1, 2]))):
             table, rows = source(draw, "ab"[index])
             streams.append(Stream(weft.read(table), rows))
-        for index in range(draw(st.integers(0, 6))):
+        for index in range(draw(st.integers(1, 7))):
             below = draw(st.sampled_from(streams[-3:]))
             rows, reference = grown(draw, below, f"c{index}")
             below.used = True
@@ -282,7 +282,7 @@ subsets = st.lists(st.sampled_from(PASSES), unique=True).map(
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(pipelines(), subsets, st.integers(1, 8), st.integers(1, 12), st.booleans())
 def test_every_plan_keeps_the_rows_of_the_reference(
     made: Any, passes: Any, batch_rows: int, unit_rows: int, sized: bool

@@ -39,9 +39,12 @@ class Mapped(weft.Map):
 
 
 @dataclass(frozen=True, eq=False)
-class Kept(Mapped, weft.Filter):  # type: ignore[misc]
-    writes = weft.fields()
-    _methods = ("keep", "keep_row")
+class Kept(weft.Filter):
+    call: Callable[[Any], Any]
+    reads = N
+
+    def identity(self) -> Any:
+        return {}
 
     def keep(self, batch: Any, loaded: Any) -> Any:
         return self.call(list(batch["n"]))
@@ -119,8 +122,8 @@ def refuse(below: int) -> Callable[[Any], Any]:
     [
         (
             Mapped(lambda n: {"out": n[1:]}),
-            "Mapped.out has 1 values for a batch of 2 rows. Return one for each row; drop rows with "
-            "a Filter, make more of them with an Expand.",
+            "Mapped.out has 1 values for a batch of 2 rows. Return one for each row; drop rows "
+            "with a Filter, make more of them with an Expand.",
         ),
         (
             Mapped(lambda n: {"out": np.array([0.5, 1.5])}),
@@ -136,7 +139,8 @@ def refuse(below: int) -> Callable[[Any], Any]:
         ),
         (
             Kept(lambda n: n),
-            "Kept.keep() must return 2 booleans, one for each row; it returned int64 of shape (2,).",
+            "Kept.keep() must return 2 booleans, one for each row; it returned int64 of shape "
+            "(2,).",
         ),
         (
             Expanded(lambda n: [[]]),
@@ -242,9 +246,7 @@ def test_rows_are_given_python_values() -> None:
 
 
 def test_families() -> None:
-    out, outcomes, plan, work = run(
-        [2, 0, 1], apply(Expanded(lambda n: [list(range(v)) for v in n]))
-    )
+    out, outcomes, _, work = run([2, 0, 1], apply(Expanded(lambda n: [list(range(v)) for v in n])))
     envelope = {name: list(column.values) for name, column in out.envelope.items()}
     assert envelope.pop("_source")
     assert envelope == {
@@ -314,7 +316,8 @@ def two_reads() -> Any:
         (None, {}, None),
         (
             "where", {"dropped": 0},
-            "Step 'where' took 2 rows, but passed 1, dropped 0 and failed 0. Nothing was published.",
+            "Step 'where' took 2 rows, but passed 1, dropped 0 and failed 0. Nothing was "
+            "published.",
         ),
         (
             "where", {"emitted": 2},

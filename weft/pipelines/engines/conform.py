@@ -99,6 +99,9 @@ def _from_numpy(what: str, kind: Type, values: npt.NDArray[Any]) -> tuple[Column
     wanted = np.dtype(kind.storage.to_pandas_dtype())
     cast = values if values.dtype == wanted else _cast(what, kind, values, wanted)
     faults = {} if wanted.kind != "f" or getattr(kind, "nan", True) else _nan_rows(cast)
+    if wanted.kind == "f" and cast is not values:
+        lost = np.flatnonzero(np.isinf(cast) & np.isfinite(values))
+        faults |= {int(row): f"{values[row]} is beyond what {kind} holds" for row in lost}
     return Column(kind, values=cast), faults
 
 
@@ -107,7 +110,8 @@ def _cast(
 ) -> npt.NDArray[Any]:
     """`values` as `wanted`, if no value changes but by rounding to a smaller float."""
     kinds = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}.get(wanted.kind, "")
-    cast = values.astype(wanted) if values.dtype.kind in kinds else None
+    with np.errstate(over="ignore"):  # the caller tells rows that became infinite
+        cast = values.astype(wanted) if values.dtype.kind in kinds else None
     if cast is None or (wanted.kind in "iu" and not np.array_equal(cast, values)):
         raise ContractError(
             f"{what} is declared {kind}; the operator returned {values.dtype}, which does not "

@@ -86,14 +86,17 @@ def _start_private(ray: ModuleType, cpus: float | None, quiet: dict[str, Any]) -
     store = min(max(memory // 5, _OBJECT_STORE[0]), _OBJECT_STORE[1])
     before = os.umask(0o077)
     try:
-        ray.init(
-            address="local",
-            num_cpus=int(cpus) if cpus else len(os.sched_getaffinity(0)),
-            include_dashboard=False,
-            object_store_memory=store,
-            _temp_dir=f"{folder}/ray",
-            **quiet,
-        )
+        with warnings.catch_warnings():
+            # Ray forks only to execute its own programs, which Lance's warning is not about.
+            warnings.filterwarnings("ignore", message="lance is not fork-safe")
+            ray.init(
+                address="local",
+                num_cpus=int(cpus) if cpus else len(os.sched_getaffinity(0)),
+                include_dashboard=False,
+                object_store_memory=store,
+                _temp_dir=f"{folder}/ray",
+                **quiet,
+            )
     finally:
         os.umask(before)
     atexit.register(_stop_private, ray, folder)
