@@ -42,9 +42,9 @@ def test_text() -> None:
     assert str(branched().graph) == (
         "branched\n"
         "  read         Arrow(<2 rows: n>)\n"
-        '  where        [(col("n")) > (dyn int: 1)]\n'
+        '  where        col("n") > 1\n'
         "  doubled      doubled  n -> doubled\n"
-        '  where_2      [(col("n")) <= (dyn int: 1)]\n'
+        '  where_2      col("n") <= 1\n'
         "  write        Memory(name='high')\n"
         "  write_2      Memory(name='low')"
     )

@@ -87,7 +87,7 @@ def test_contracts_know_nothing_above_them(name: str) -> None:
 def test_operators_and_connectors_import_contracts(name: str) -> None:
     for package in ("operators", "connectors"):
         if below(name, package):
-            allowed = {*CONTRACTS, "pipelines", "pipelines.tables"}
+            allowed = {*CONTRACTS, "pipelines", "pipelines.tables", "pipelines.blobs"}
             assert {i for i in OWN[name] if not below(i, package)} <= allowed
 
 
@@ -102,7 +102,7 @@ def test_heavy_libraries_have_one_home(name: str) -> None:
     if uses(name, "ray"):
         assert name == "pipelines.engines.ray"
     if uses(name, "lance"):
-        assert name in {"connectors.lance", "pipelines.tables"}
+        assert name in {"connectors.lance", "pipelines.tables", "pipelines.blobs"}
     if uses(name, "torch"):
         assert below(name, "operators") or name == "connectors.feed"
     if any(uses(name, library) for library in MEDIA):

@@ -33,41 +33,38 @@ LOWERED = """\
 branched: units of 256 rows
   stage 1: tasks, cpus=1, batches of 64 rows
     read: Arrow(<2 rows: n, m>)
-          passes n: Int64, m: Int64
+      reads n: Int64, m: Int64
   stage 2: tasks, cpus=1, batches of 64 rows
-    where: [(col("n")) > (dyn int: 0)]
-          passes n: Int64, m: Int64
+    where: col("n") > 0
   stage 3: tasks, cpus=1, batches of 64 rows
-    where_2: [(col("n")) < (dyn int: 2)]
-          passes n: Int64, m: Int64
+    where_2: col("n") < 2
   stage 4: tasks, cpus=1, batches of 64 rows
     parts: parts  n -> parts
-          passes n: Int64, m: Int64, parts: Int64
+      adds parts: Int64
   stage 5: tasks, cpus=1, batches of 64 rows
-    select: m
-          passes m: Int64  from where
+    select: m  from where
+      drops n
   stage 6: tasks, cpus=1, batches of 64 rows
-    write: Memory(name='low')
-          writes n: Int64, m: Int64, parts: Int64  from parts
-    write_2: Memory(name='all')
-          writes m: Int64  from select"""
+    write: Memory(name='low')  from parts
+      writes n: Int64, m: Int64, parts: Int64
+    write_2: Memory(name='all')  from select
+      writes m: Int64"""
 
 COMPILED = """\
-branched: units of 65536 rows
+branched: units of 262144 rows
   stage 1: tasks, cpus=1, batches of 8192 rows
     read: Arrow(<2 rows: n, m>)
-          only [(col("n")) > (dyn int: 0)]  [where]
-          passes n: Int64, m: Int64
-    where_2: [(col("n")) < (dyn int: 2)]
-          passes n: Int64, m: Int64
+      only col("n") > 0  [where]
+      reads n: Int64, m: Int64
+    where_2: col("n") < 2
     parts: parts  n -> parts
-          passes n: Int64, m: Int64, parts: Int64
+      adds parts: Int64
     write: Memory(name='low')
-          writes n: Int64, m: Int64, parts: Int64
-    select: m
-          passes m: Int64  from read
+      writes n: Int64, m: Int64, parts: Int64
+    select: m  from read
+      drops n
     write_2: Memory(name='all')
-          writes m: Int64"""
+      writes m: Int64"""
 
 
 def test_lower() -> None:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pytest
 
 from weft.errors import BooksError, CommitConflict, DefinitionError, PlanError, Refused
-from weft.pipelines import tables
+from weft.pipelines import blobs, tables
 from weft.pipelines.fields import arrow_schema, fields_of
 from weft.pipelines.types import Encoded, Float32, Int64, Text
 
@@ -359,7 +359,7 @@ class TestBlobs:
     def test_are_blob_columns(self, uri: str) -> None:
         write(uri, "r1", pa.table([[1], [b"x"]], schema=self.SCHEMA), schema=self.SCHEMA)
         dataset = lance.dataset(uri)
-        assert tables.is_blob(dataset.schema.field("media"))
+        assert blobs.is_blob(dataset.schema.field("media"))
         assert dataset.take_blobs("media", indices=[0])[0].readall() == b"x"
 
     def test_a_missing_sidecar_is_refused(self, uri: str) -> None:
@@ -484,7 +484,7 @@ DRIVER = """
     import json, os, signal, sys
     import pyarrow as pa
     from pathlib import Path
-    from weft.pipelines import tables
+    from weft.pipelines import blobs, tables
 
     uri, crash = sys.argv[1:]
     journal = Path(uri + ".journal")

@@ -94,7 +94,7 @@ def packages() -> Iterator[Finding]:
 def image_formats() -> Iterator[Finding]:
     """Whether Pillow was built with the formats that weft decodes."""
     try:
-        from PIL import features
+        features = importlib.import_module("PIL.features")
     except ImportError:
         return
     names = {"jpg": "JPEG", "zlib": "PNG", "webp": "WebP", "libtiff": "TIFF", "avif": "AVIF"}

@@ -51,7 +51,7 @@ def _todo(plan: Plan, machine: Cluster) -> dict[str, Any]:
     versions = nothing_to_do(plan) if states else None
     if versions is not None:
         return {"in_sync": True, "rows": 0, "units": 0, "versions": versions, "resumes": None}
-    units = list(cut(plan, machine))
+    units = cut(plan, machine)
     rows = sum(u.split.rows for u in units)
     return _work(rows, rows, len(units), _why(plan, old is not None), None)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -143,7 +144,7 @@ class Arrow(Source):
 
     def _keys(self, part: pa.Table, start: int) -> pa.Array:
         if self.key is None:
-            return pa.array(range(start, start + part.num_rows)).cast(pa.string())
+            return pa.array(np.arange(start, start + part.num_rows)).cast(pa.string())
         return one_array(part[self.key]).cast(pa.string())
 
     def __eq__(self, other: object) -> bool:

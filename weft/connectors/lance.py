@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 
 from weft.connectors.sql_filter import quoted, to_sql
 from weft.errors import ContractError, DefinitionError, PlanError
-from weft.pipelines import tables
+from weft.pipelines import blobs, tables
 from weft.pipelines.batch import KEY, SOURCE, Batch, Column
 from weft.pipelines.connector import Chunk, DroppedRows, Sink, Source, Split
 from weft.pipelines.fields import Fields, fields_of
@@ -85,7 +85,7 @@ class Lance(Source, Sink):
         Raises:
             DefinitionError: there is no such dataset, version or tag.
         """
-        return fields_of(tables.plain_schema(self._open().schema))
+        return fields_of(blobs.plain_schema(self._open().schema))
 
     def accepts_predicate(self, predicate: pl.Expr) -> bool:
         """Whether `predicate` has SQL that keeps the same rows: see `weft.connectors.sql_filter`.
@@ -164,7 +164,7 @@ class Lance(Source, Sink):
                 f"Lance({self.path!r}, version={self.version!r}) cannot be written: a run makes "
                 "a new version. Leave out `version` to write, and keep it to read."
             )
-        for field in tables.stored_schema(schema):
+        for field in blobs.stored_schema(schema):
             try:
                 LanceSchema.from_pyarrow(pa.schema([field]))
             except ValueError as error:
@@ -205,7 +205,7 @@ class Lance(Source, Sink):
         return dataset if tag is None else tables.open_table(self.path, tag["version"])
 
     def _visible(self, dataset: Any) -> pa.Schema:
-        schema = tables.plain_schema(dataset.schema)
+        schema = blobs.plain_schema(dataset.schema)
         return pa.schema([f for f in schema if not f.name.startswith("_")])
 
     def _sql(self, predicate: pl.Expr, dataset: Any) -> str:
@@ -270,7 +270,7 @@ class _Reader:
         self._dataset = dataset
         self._fragment = fragment
         self._key = key
-        self._types = fields_of(tables.plain_schema(dataset.schema)).only(list(columns))
+        self._types = fields_of(blobs.plain_schema(dataset.schema)).only(list(columns))
         self._stable = dataset.has_stable_row_ids
         self._version = "" if self._stable else _digest(_files(fragment)["data"])
         self._engine = [key] if key != _ROW_ID else []  # the row id is an option of the scan

@@ -322,6 +322,12 @@ def _bind(
         raise DefinitionError(f"apply() takes an operator; given {shown}. {fix}")
     if on_error not in ("quarantine", "null", "raise"):
         raise DefinitionError(f"on_error={on_error!r}; expected 'quarantine', 'null' or 'raise'.")
+    if on_error == "null" and not isinstance(operator, Map):
+        raise DefinitionError(
+            f"on_error='null' keeps a failed row with null outputs, and {operator.name} is a "
+            f"{'filter' if isinstance(operator, Filter) else 'one to many operator'}, which has "
+            "no output to be null. Use 'quarantine' or 'raise'."
+        )
     operator.rowwise  # noqa: B018  refuses a class that defines no method, or two
     _refuse_unknown_ports(operator, ports)
     inputs = {port: _column_for(operator, port, ports, columns) for port in operator.reads}

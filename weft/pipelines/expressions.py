@@ -9,6 +9,7 @@ refused, and so are Python functions, which have no canonical form and belong in
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,10 +69,40 @@ class Expression:
         return Expression, (self.expr,)
 
     def __str__(self) -> str:
-        return str(self.expr)
+        return _readable(str(self.expr))
 
     def __repr__(self) -> str:
-        return f"Expression({self.expr})"
+        return f"Expression({self})"
+
+
+_CONSTANT = re.compile(r"dyn (?:int|float): ")
+_OPERAND = re.compile(r'(?<!\w)\((col\("[^"]*"\)(?:\.\w+\(\))*|-?[\w.]+|"[^"]*")\)')
+_TERM = r"\[([^\[\]]* (?:[<>=!&|+\-*/%^]+|//) [^\[\]]*)\]"
+_OPERATION = re.compile(rf"\({_TERM}\)|{_TERM}")
+
+
+def _readable(text: str) -> str:
+    """Polars' own text of an expression with fewer brackets.
+
+    >>> print(Expression((pl.col("width") > 640) & (pl.col("height") > 480)))
+    (col("width") > 640) & (col("height") > 480)
+    """
+    text, before = _CONSTANT.sub("", text), ""
+    while text != before:
+        before = text
+        text = _OPERATION.sub(lambda m: f"({m[1] or m[2]})", _OPERAND.sub(r"\1", text))
+    inside = text[1:-1]
+    return inside if text.startswith("(") and text.endswith(")") and _closed(inside) else text
+
+
+def _closed(text: str) -> bool:
+    """Whether every bracket in `text` is closed after it is opened."""
+    depth = 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            return False
+    return True
 
 
 def check_predicate(expression: Expression, columns: Fields) -> None:

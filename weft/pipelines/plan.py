@@ -76,11 +76,7 @@ class Step:
         return isinstance(self.action, Apply) and isinstance(self.action.operator, Expand)
 
     def __str__(self) -> str:
-        what = "writes" if isinstance(self.action, Write) else "passes"
-        text = f"{self.id}: {self.action}"
-        for predicate in self.predicates:
-            text += f"\n      only {predicate.expression}  [{predicate.node}]"
-        return f"{text}\n      {what} {self.columns or 'keys only'}"
+        return f"{self.id}: {self.action}"
 
 
 @dataclass(frozen=True)
@@ -178,9 +174,22 @@ class Plan:
             for step in self.stage_steps(index):
                 elsewhere = step.inputs and step.inputs != above
                 source = f"  from {', '.join(step.inputs)}" if elsewhere else ""
-                lines += [f"    {line}" for line in f"{step}{source}".split("\n")]
+                lines.append(f"    {step}{source}")
+                lines += [f"      {change}" for change in self._changes(step)]
                 above = (step.id,)
         return "\n".join(lines)
+
+    def _changes(self, step: Step) -> list[str]:
+        """What a step does to the columns, in words: one line each."""
+        if isinstance(step.action, Read):
+            only = [f"only {p.expression}  [{p.node}]" for p in step.predicates]
+            return [*only, f"reads {step.columns or 'keys only'}"]
+        if isinstance(step.action, Write):
+            return [f"writes {step.columns}"]
+        made = Fields({n: t for n, t in step.columns.items() if n in step.makes()})
+        gone = [n for n in self.step(step.inputs[0]).columns if n not in step.columns]
+        changes = [f"adds {made}"] if made else []
+        return changes + ([f"drops {', '.join(gone)}"] if gone else [])
 
 
 def lower(graph: Graph) -> Plan:

@@ -30,8 +30,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 from weft.errors import BooksError, CommitConflict, DefinitionError, PlanError, Refused, nearest
-from weft.pipelines.fields import arrow_field
-from weft.pipelines.types import METADATA_KEY, Encoded, from_arrow
+from weft.pipelines import blobs
 
 LATEST = "latest"
 RUN_PROPERTY = "weft.run"
@@ -146,7 +145,7 @@ def stage(token: Mapping[str, Any], table: pa.Table) -> list[dict[str, Any]]:
     if table.num_rows == 0:
         return []
     fragments = write_fragments(
-        _to_stored(table.select(schema.names).cast(schema)),
+        blobs.to_stored(table.select(schema.names).cast(schema)),
         token["uri"],
         mode="overwrite",  # field ids of the given schema, not of the table's present one
         max_rows_per_file=_FILE_ROWS,
@@ -283,7 +282,7 @@ def read(
     dataset = open_table(uri, version)
     names = list(columns) if columns is not None else dataset.schema.names
     table = dataset.scanner(names, filter=where, blob_handling="all_binary").to_table()
-    plain = plain_schema(dataset.schema)
+    plain = blobs.plain_schema(dataset.schema)
     return pa.table(table.columns, schema=pa.schema([plain.field(name) for name in names]))
 
 
@@ -349,64 +348,6 @@ def check_run_id(run: str) -> None:
         )
 
 
-def stored_schema(schema: pa.Schema) -> pa.Schema:
-    """`schema` as Lance stores it: media columns become blob columns and keep their meaning."""
-    return pa.schema([_stored_field(f) for f in schema], schema.metadata)
-
-
-def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """A table's schema as readers see it: blob columns are bytes again."""
-    return pa.schema([_plain_field(f) for f in schema], schema.metadata)
-
-
-def is_blob(field: pa.Field) -> bool:
-    """Whether a field of a table is a Lance blob column."""
-    return getattr(field.type, "extension_name", "") == "lance.blob.v2"
-
-
-def _stored_field(field: pa.Field) -> pa.Field:
-    if METADATA_KEY not in (field.metadata or {}) or not isinstance(from_arrow(field), Encoded):
-        return field
-    from lance import blob_field
-
-    blob = blob_field(field.name, nullable=field.nullable)
-    return blob.with_metadata((blob.metadata or {}) | field.metadata)
-
-
-def _plain_field(field: pa.Field) -> pa.Field:
-    if not is_blob(field):
-        return field
-    if METADATA_KEY in (field.metadata or {}):
-        kind = from_arrow(field)
-    else:
-        kind = Encoded(nullable=field.nullable)
-    return arrow_field(field.name, kind)
-
-
-def _to_stored(table: pa.Table) -> pa.Table:
-    schema = stored_schema(table.schema)
-    columns = [
-        _blobs(column) if is_blob(field) else column
-        for field, column in zip(schema, table.columns, strict=True)
-    ]
-    return pa.table(columns, schema=schema)
-
-
-def _blobs(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Bytes as Lance's blob type around the same buffers; `lance.blob_array` copies each."""
-    from lance.blob import BlobType
-
-    kind = BlobType()
-    chunks = []
-    for chunk in column.chunks:
-        absent = [pa.nulls(len(chunk), field.type) for field in list(kind.storage_type)[1:]]
-        parts = pa.StructArray.from_arrays(
-            [chunk, *absent], fields=list(kind.storage_type), mask=chunk.is_null()
-        )
-        chunks.append(pa.ExtensionArray.from_storage(kind, parts))
-    return pa.chunked_array(chunks, kind)
-
-
 def _schema(token: Mapping[str, Any]) -> pa.Schema:
     return pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(token["schema"])))
 
@@ -440,7 +381,7 @@ def _create(path: str, schema: pa.Schema) -> Any:
     """Lance's own ``mode="create"`` lets several of a race win; version 0 lets one."""
     from lance import LanceDataset, LanceOperation, Transaction
 
-    first = Transaction(0, LanceOperation.Overwrite(stored_schema(schema), []))
+    first = Transaction(0, LanceOperation.Overwrite(blobs.stored_schema(schema), []))
     try:
         return LanceDataset.commit(path, first, max_retries=0, enable_stable_row_ids=True)
     except OSError:
@@ -538,7 +479,7 @@ def _overwrite(
     message = f"run {run}: {sum(item['rows'] for item in staged)} rows"
     transaction = Transaction(
         version,
-        LanceOperation.Overwrite(stored_schema(_schema(token)), fragments),
+        LanceOperation.Overwrite(blobs.stored_schema(_schema(token)), fragments),
         transaction_properties={**properties, RUN_PROPERTY: run, _MESSAGE_PROPERTY: message},
     )
     return int(LanceDataset.commit(token["uri"], transaction, max_retries=0).version)

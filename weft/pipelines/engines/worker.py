@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from weft.errors import redact
 from weft.pipelines.batch import COUNT, ENVELOPE, INDEX, KEY, PARENT, SOURCE, Batch, concat_batches
 from weft.pipelines.connector import Chunk, Split
 from weft.pipelines.engines.allocator import tune_allocator
@@ -198,7 +199,7 @@ class StageWorker:
                 keys, sources = list(lost.keys), list(lost.sources)
                 work.outcomes.append(Outcomes(predicate.node, "dropped", keys, sources))
         if chunk.failed:
-            errors = [(type(f.error).__name__, str(f.error)) for f in chunk.failed]
+            errors = [(type(f.error).__name__, redact(str(f.error))) for f in chunk.failed]
             keys = [f.key for f in chunk.failed]
             work.outcomes.append(
                 Outcomes(step.id, "failed", keys, [f.source for f in chunk.failed], errors)

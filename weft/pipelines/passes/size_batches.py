@@ -26,7 +26,7 @@ BATCH_ROWS = 8192
 UNIT_BYTES = 128 * 2**20
 """Bytes that a unit keeps until it ends: the rows that cross stages, or that it writes."""
 
-UNIT_ROWS = 65_536
+UNIT_ROWS = 262_144
 """No unit is larger, so that its receipt and its ledger stay small."""
 
 UNIT_MEDIA_ROWS = 512

@@ -233,7 +233,7 @@ class _Attempt:
 
     def _begin(self, execute: Any, run: str) -> RunResult:
         inputs = input_digest(self.plan)
-        units = list(cut(self.plan, self.cluster))
+        units = cut(self.plan, self.cluster)
         targets = publish.prepare(self.plan)
         journal = journal_of(self.states[0], run)
         about = self._about(run, inputs, targets, units)
@@ -293,7 +293,7 @@ class _Attempt:
         """For sinks that keep no state, such as memory: no lease, no journal, no resume."""
         run, receipts = new_run_id(), list[Receipt]()
         targets = publish.prepare(self.plan)
-        units = list(cut(self.plan, self.cluster))
+        units = cut(self.plan, self.cluster)
         result = self._execute(execute, Context(run, None, targets), units, receipts)
         versions = publish.publish(self.plan, run, targets, receipts, {}, leases=[])
         return self._done(result, versions)

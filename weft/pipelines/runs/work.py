@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from weft.pipelines import tables
 from weft.pipelines.connector import Sink
 from weft.pipelines.engines.worker import Unit, units_of
@@ -19,17 +17,23 @@ _DIGEST_ROWS = 65_536
 _UNITS_PER_CPU = 8
 """So that the last unit to end keeps the others waiting for a few percent of the run at most."""
 
+_TINY_ROWS = 65_536
+"""A plan whose units may have this many rows has rows of microseconds: there, what a unit costs
+(some 20 ms on Ray) weighs more than an idle core at the end, and two for each CPU are enough."""
+
 _SMALL = 8
 """Rows below which a unit is hardly worth its receipt."""
 
 
-def cut(plan: Plan, cluster: Cluster) -> Iterator[Unit]:
+def cut(plan: Plan, cluster: Cluster) -> list[Unit]:
     """The units of a run: several for each CPU, if the source is large enough for that."""
-    rows = sum(u.split.rows for u in units_of(plan, plan.unit_rows))
+    units = list(units_of(plan, plan.unit_rows))
+    rows = sum(u.split.rows for u in units)
     cpus = int(max(1, cluster.cpus))
-    share = -(-rows // (_UNITS_PER_CPU * cpus))
-    least = min(_SMALL, -(-rows // cpus))
-    return units_of(plan, max(1, min(plan.unit_rows, max(share, least))))
+    each = 2 if plan.unit_rows >= _TINY_ROWS else _UNITS_PER_CPU
+    share, least = -(-rows // (each * cpus)), min(_SMALL, -(-rows // cpus))
+    size = max(1, min(plan.unit_rows, max(share, least)))
+    return units if size == plan.unit_rows else list(units_of(plan, size))
 
 
 def input_digest(plan: Plan) -> str:
