@@ -72,5 +72,5 @@ $(DAFT): $(INSTALLED)
 	@python -m venv --clear .venv/daft
 	@grep -v '^pyarrow==' constraints.txt > .venv/daft/constraints.txt
 	@.venv/daft/bin/python -m pip install -qq --disable-pip-version-check \
-	  -c .venv/daft/constraints.txt -e '.[benchmarks]'
+	  -c .venv/daft/constraints.txt -e . daft
 	@touch $@

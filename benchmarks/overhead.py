@@ -145,13 +145,21 @@ def local_overhead(batches: int, rounds: int) -> dict[str, float]:
 
 
 def contend(name: str, rows: int) -> None:
-    """In a process of its own: warm up on a tenth of the rows, then all of them."""
+    """In a process of its own: the median of five runs after three that warm it up.
+
+    Ray's workers import, and its scheduler learns, for the first two or three runs; what they
+    cost is reported as start-up.
+    """
     run = {"ray": _weft_on_ray, "unfused": _unfused, "unfused_default": _unfused_default}[name]
-    run(max(1000, rows // 10))
+    for _ in range(3):
+        run(rows)
     say("ready")
-    began = time.perf_counter()
-    seen = run(rows)
-    say("done", seconds=time.perf_counter() - began, rows=seen)
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        seen = run(rows)
+        seconds.append(time.perf_counter() - began)
+    say("done", seconds=float(np.median(seconds)), rows=seen)
 
 
 def _weft_on_ray(rows: int) -> int:
@@ -161,18 +169,18 @@ def _weft_on_ray(rows: int) -> int:
 
 
 def _unfused_default(rows: int) -> int:
-    """The same with Ray's own batches: NumPy, of the size that it chooses."""
-    return _chain(rows, {})
+    """As it is written first: Ray's own source, blocks and batches."""
+    return _chain(rows, {}, blocks=None)
 
 
 def _unfused(rows: int) -> int:
     """At Ray's best: batches are whole blocks of Arrow, not copied."""
     whole = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
-    return _chain(rows, whole)
+    return _chain(rows, whole, blocks=2 * _CORES)
 
 
-def _chain(rows: int, how: dict[str, Any]) -> int:
-    """Three `map_batches` by hand, on as many blocks as weft has units.
+def _chain(rows: int, how: dict[str, Any], blocks: int | None) -> int:
+    """Three `map_batches` by hand, on as many blocks as weft has units, or as Ray likes.
 
     Ray Data fuses stages that ask for the same; these ask for a little more each, as stages do
     whose operators need different things.
@@ -187,10 +195,12 @@ def _chain(rows: int, how: dict[str, Any]) -> int:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-    size = min(65_536, -(-rows // (4 * _CORES)))
-    column = pa.array(np.arange(rows))
-    blocks = [pa.table({"x": column.slice(at, size)}) for at in range(0, rows, size)]
-    dataset = ray.data.from_arrow(blocks)
+    if blocks is None:
+        dataset = ray.data.range(rows)
+    else:
+        column, size = pa.array(np.arange(rows)), -(-rows // blocks)
+        parts = [pa.table({"x": column.slice(at, size)}) for at in range(0, rows, size)]
+        dataset = ray.data.from_arrow(parts)
     for number in range(OPERATORS):
         dataset = dataset.map_batches(_same, num_cpus=0.5 + number / 100, **how)
     return sum(b.num_rows for b in dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
@@ -237,14 +247,14 @@ def _ray_overhead(rows: int, rounds: int) -> dict[str, Any]:
         return found
 
     runs = interleave(rounds, ("ray", "unfused", "unfused_default"), once)
-    rates = {n: [rows / r.seconds for r in found] for n, found in runs.items()}
+    rates = {n: [rows / r.said["seconds"] for r in found] for n, found in runs.items()}
     return {
         "rows": rows,
         "operators": OPERATORS,
         "contenders": {
             n: {
                 "rows_per_second": statistics.median(rates[n]),
-                "seconds": statistics.median(r.seconds for r in found),
+                "seconds": statistics.median(r.said["seconds"] for r in found),
                 "cpu_seconds": statistics.median(r.cpu_seconds for r in found),
                 "startup_seconds": statistics.median(r.startup_seconds for r in found),
             }
@@ -266,7 +276,7 @@ def targets(report: Mapping[str, Any]) -> list[Target]:
         Target(
             f"{name}, one operator", local["us_per_batch_with_one_operator"], 30, at_least=False
         ),
-        Target("ray/unfused map_batches", ray and ray["ratio"], 3.0),
+        Target("ray/unfused map_batches at its best", ray and ray["ratio"], 3.0),
         Target("ray/unfused map_batches by default", ray and ray["ratio_default"], 3.0),
     ]
 

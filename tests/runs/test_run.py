@@ -293,7 +293,7 @@ def test_from_one_dataset_to_the_next(photos: Path, tmp_path: Path, engine: str)
     first, second = tmp_path / "o.lance", tmp_path / "p.lance"
     build(photos, first).run(engine="local")
     pipeline = program.again(source=str(first), out=str(second))
-    assert "only col(\"slow\") > 127.5" in str(pipeline.plan())  # the predicate is the source's now
+    assert 'only col("slow") > 127.5' in str(pipeline.plan())  # the predicate is the source's now
     result = pipeline.run(engine=engine)
     bright = {key: content for key, (mean, content) in rows(first).items() if mean > 127.5}
     table = tables.read(str(second), "latest")

@@ -31,9 +31,10 @@ def cut(plan: Plan, cluster: Cluster) -> list[Unit]:
     rows = sum(u.split.rows for u in units)
     cpus = int(max(1, cluster.cpus))
     each = 2 if plan.unit_rows >= _TINY_ROWS else _UNITS_PER_CPU
+    if len(units) >= each * cpus:
+        return units
     share, least = -(-rows // (each * cpus)), min(_SMALL, -(-rows // cpus))
-    size = max(1, min(plan.unit_rows, max(share, least)))
-    return units if size == plan.unit_rows else list(units_of(plan, size))
+    return list(units_of(plan, max(1, share, least)))
 
 
 def input_digest(plan: Plan) -> str:
