@@ -59,7 +59,7 @@ def test_overhead_report(tmp_path: Path) -> None:
     assert {t["name"] for t in report["targets_met"]} == {
         "local: µs per batch per operator",
         "local: µs per batch, one operator",
-        "ray/unfused map_batches",
+        "ray/unfused map_batches at its best",
         "ray/unfused map_batches by default",
     }
 
