@@ -98,6 +98,12 @@ def test_pipelines_never_import_operators_or_connectors(name: str) -> None:
 
 
 @EVERY
+def test_engines_do_not_know_runs(name: str) -> None:
+    if below(name, "pipelines.engines"):
+        assert [i for i in OWN[name] if below(i, "pipelines.runs")] == []
+
+
+@EVERY
 def test_heavy_libraries_have_one_home(name: str) -> None:
     if uses(name, "ray"):
         assert name == "pipelines.engines.ray"

@@ -20,8 +20,9 @@ import pyarrow.compute as pc
 from weft.pipelines.batch import ENVELOPE, Batch, batch_from_arrow, concat_batches
 from weft.pipelines.connector import Split
 from weft.pipelines.engines.books import Count, Outcomes
+from weft.pipelines.engines.receipts import Receipt, receipt_bytes
 from weft.pipelines.engines.runners import Work
-from weft.pipelines.engines.worker import Cargo, Receipt, Unit, receipt_bytes
+from weft.pipelines.engines.worker import Cargo, Unit
 from weft.pipelines.fields import arrow_field
 from weft.pipelines.plan import Plan
 

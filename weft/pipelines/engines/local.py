@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 
-from weft.pipelines.engines.worker import Cargo, Context, Receipt, StageWorker, Unit
+from weft.pipelines.engines.receipts import Receipt
+from weft.pipelines.engines.worker import Cargo, Context, StageWorker, Unit
 from weft.pipelines.plan import Plan
 from weft.pipelines.resources import Cluster
 

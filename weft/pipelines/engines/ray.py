@@ -32,7 +32,8 @@ import pyarrow as pa
 from weft import errors
 from weft.errors import PlanError, Retryable, WeftError
 from weft.pipelines.engines import exchange
-from weft.pipelines.engines.worker import Context, Receipt, StageWorker, Unit
+from weft.pipelines.engines.receipts import Receipt
+from weft.pipelines.engines.worker import Context, StageWorker, Unit
 from weft.pipelines.graph import Apply, Read
 from weft.pipelines.plan import Plan, Stage
 from weft.pipelines.resources import Cluster, Machine

@@ -9,7 +9,6 @@ in a receipt, written once, whoever else may have worked on the same unit.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -22,11 +21,11 @@ from weft.pipelines.batch import COUNT, ENVELOPE, INDEX, KEY, PARENT, SOURCE, Ba
 from weft.pipelines.connector import Chunk, Split
 from weft.pipelines.engines.allocator import tune_allocator
 from weft.pipelines.engines.books import Count, Outcomes, new_books
+from weft.pipelines.engines.receipts import Receipt, put_receipt
 from weft.pipelines.engines.runners import Runner, Work, runner
 from weft.pipelines.fields import arrow_field
 from weft.pipelines.graph import Apply, Read, Write
 from weft.pipelines.plan import Plan, Step
-from weft.pipelines.runs.journal import put_receipt
 
 LEDGER_SCHEMA = pa.schema(
     [
@@ -81,10 +80,6 @@ class Context:
     run: str
     receipts: str | None = None
     targets: Mapping[str, Target] = field(default_factory=dict)
-
-
-Receipt = dict[str, Any]
-"""The end of a unit, as JSON: books, what was staged for each write, some failures."""
 
 
 class Cargo:
@@ -342,8 +337,3 @@ def _samples(outcomes: Iterable[Outcomes]) -> list[dict[str, str]]:
         for key, (error, message) in zip(o.keys, o.errors, strict=True)
     ]
     return found[:SAMPLES]
-
-
-def receipt_bytes(receipt: Receipt) -> bytes:
-    """A receipt as the bytes it is stored and sent as."""
-    return json.dumps(receipt, separators=(",", ":")).encode()

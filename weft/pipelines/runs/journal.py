@@ -8,8 +8,7 @@
         receipts/ID.json  a unit that is done; its rows are staged and it is never run again
         state.json        how far it is: running, publishing, published, failed, …
 
-A file appears whole or not at all. A receipt is put only if absent, so that of two workers on
-one unit the first counts and the other's files are orphans, never duplicates.
+A file appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -26,8 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from weft.pipelines.engines.receipts import Receipt, write_synced
+
 if TYPE_CHECKING:
-    from weft.pipelines.engines.worker import Receipt, Unit
+    from weft.pipelines.engines.worker import Unit
 
 FINISHED = ("published", "abandoned")
 """States that nothing is left to do for."""
@@ -118,27 +119,10 @@ def journals(state: str | Path) -> list[Journal]:
     return sorted(found, key=lambda j: j.run, reverse=True)
 
 
-def put_receipt(folder: str, unit: str, receipt: Receipt) -> Receipt:
-    """Leave a unit's receipt if there is none yet; returns the one that counts."""
-    from weft.pipelines.engines.worker import receipt_bytes
-
-    path = Path(folder) / f"{unit}.json"
-    temporary = path.with_suffix(f".{secrets.token_hex(4)}")
-    _write_synced(temporary, receipt_bytes(receipt))
-    try:
-        os.link(temporary, path)  # atomic, and refuses to replace
-    except FileExistsError:
-        found: Receipt = json.loads(path.read_bytes())
-        return found
-    finally:
-        temporary.unlink()
-    return receipt
-
-
 def write_whole(path: Path, data: bytes) -> None:
     """Put a file in place so that no reader ever sees half of it."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    _write_synced(temporary, data)
+    write_synced(temporary, data)
     temporary.replace(path)
 
 
@@ -156,13 +140,6 @@ def process_birth(pid: int) -> str | None:
         return None
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else f"{boot}:{fields[19]}"
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _units_bytes(units: list[Unit]) -> bytes:

@@ -14,10 +14,10 @@ from typing import Any
 
 from weft.pipelines import tables
 from weft.pipelines.connector import Sink
+from weft.pipelines.engines.receipts import Receipt
 from weft.pipelines.engines.worker import (
     ERRORS_SCHEMA,
     LEDGER_SCHEMA,
-    Receipt,
     Target,
     dataset_schema,
 )

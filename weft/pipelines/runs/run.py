@@ -22,7 +22,8 @@ import weft
 from weft.errors import DefinitionError, Interrupted, OverBudget, redact
 from weft.pipelines.compile import compile_plan
 from weft.pipelines.engines.books import Books, balance, new_books, sum_books
-from weft.pipelines.engines.worker import Context, Receipt, Target, Unit, dataset_schema
+from weft.pipelines.engines.receipts import Receipt
+from weft.pipelines.engines.worker import Context, Target, Unit, dataset_schema
 from weft.pipelines.plan import Plan, lower
 from weft.pipelines.resources import Cluster, this_machine
 from weft.pipelines.runs import publish
