@@ -141,6 +141,7 @@ def test_summary(plan: Plan, books: Books) -> None:
         "             and: RowError: no image (row b)",
         "  time     decode 2.0 s (50%), read 1.0 s (25%), probe 1.0 s (25%), over all workers",
         '  read it  lance.dataset("/data/small.lance", version="latest")',
+        '           media columns: .to_table(blob_handling="all_binary")',
         "  why      weft errors /data/small.lance",
     ]
 

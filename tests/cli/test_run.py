@@ -23,8 +23,9 @@ def test_a_run_ends_in_a_summary(weft, photos: Path, work: Path) -> None:
     assert lines[4].endswith("(row x0.jpg)")
     assert lines[5].startswith("  time     ")
     assert lines[6] == f'  read it  lance.dataset("{work}/small.lance", version="latest")'
-    assert lines[7] == f"  why      weft errors {work}/small.lance"
-    assert len(lines) == 8
+    assert lines[7] == '           media columns: .to_table(blob_handling="all_binary")'
+    assert lines[8] == f"  why      weft errors {work}/small.lance"
+    assert len(lines) == 9
     assert ", 11 rows" in result.stderr
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from weft.pipelines.graph import Apply, Read, Where
 from weft.pipelines.observe.progress import duration, number
+from weft.pipelines.types import Encoded
 
 if TYPE_CHECKING:
     from weft.pipelines.plan import Plan
@@ -111,6 +112,8 @@ def _next(result: RunResult) -> list[str]:
     lance = [uri for uri in result.uris.values() if "://" not in uri]
     for uri in lance:
         lines.append(_line("read it", f'lance.dataset("{uri}", version="latest")'))
+    if any(isinstance(t, Encoded) for s in result.plan.writes() for t in s.columns.values()):
+        lines.append(_line("", 'media columns: .to_table(blob_handling="all_binary")'))
     if lance and any(line.failed or line.nulled for line in result.books.values()):
         lines.append(_line("why", f"weft errors {shlex.quote(lance[0])}"))
     return lines
