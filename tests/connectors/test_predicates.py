@@ -3,10 +3,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from weft.connectors.predicates import sift, sift_batch
-from weft.pipelines.batch import KEY, SOURCE, Batch, Column, text_column
+from weft.connectors.predicates import sift
 from weft.pipelines.expressions import is_row_by_row
-from weft.pipelines.types import Int64
 
 a, b = pl.col("a"), pl.col("b")
 
@@ -59,22 +57,6 @@ def test_row_by_row(predicate):
 )
 def test_not_row_by_row(predicate):
     assert not is_row_by_row(predicate)
-
-
-def test_sift_batch():
-    batch = Batch(
-        {"a": Column(Int64(nullable=True), values=[1, 2, None, 4])},
-        {KEY: text_column("wxyz"), SOURCE: text_column("1234")},
-    )
-    kept, dropped, failed = sift_batch(batch, [a > 1, a < 4])
-    assert (kept.keys, kept.columns["a"].values) == (["x"], [2])
-    assert [(d.predicate, d.keys, d.sources) for d in dropped] == [
-        (0, ["w", "y"], ["1", "3"]),
-        (1, ["z"], ["4"]),
-    ]
-    assert failed == ()
-    assert sift_batch(batch, [])[0] is batch
-    assert sift_batch(batch, [a.is_null() | (a > 0)])[0] is batch
 
 
 def test_a_row_that_a_predicate_drops_is_not_judged_by_the_next():

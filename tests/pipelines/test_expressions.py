@@ -12,7 +12,7 @@ import pytest
 
 import weft
 from weft.errors import DefinitionError
-from weft.pipelines.batch import KEY, Batch, Column, text_column
+from weft.pipelines.batch import ENVELOPE, KEY, Batch, Column
 from weft.pipelines.expressions import (
     Expression,
     check_predicate,
@@ -139,7 +139,7 @@ def test_several_columns_at_once() -> None:
 def batch(**columns: pa.Array) -> Batch:
     rows = len(next(iter(columns.values())))
     made = {n: Column(COLUMNS[n], array=pa.array(c)) for n, c in columns.items()}
-    return Batch(made, {KEY: text_column(map(str, range(rows)))})
+    return Batch(made, {KEY: Column(ENVELOPE[KEY], values=[str(n) for n in range(rows)])})
 
 
 def test_evaluate() -> None:

@@ -68,11 +68,6 @@ def _note_debug(ctx: click.Context, _: click.Parameter, given: bool) -> None:
         ctx.meta[_DEBUG] = True
 
 
-def wants_json() -> bool:
-    """Whether the command at hand was given ``--json``."""
-    return _STDOUT in click.get_current_context().meta
-
-
 def emit(document: Any, text: str) -> None:
     """The answer of a command: the document with ``--json``, otherwise the text."""
     stdout: TextIO | None = click.get_current_context().meta.get(_STDOUT)

@@ -18,7 +18,6 @@ import polars as pl
 import pyarrow as pa
 
 from weft.errors import DefinitionError, RowError, redact
-from weft.pipelines.batch import SOURCE, Batch
 from weft.pipelines.connector import DroppedRows, FailedRow
 from weft.pipelines.expressions import is_row_by_row
 from weft.pipelines.fields import Fields, arrow_schema
@@ -120,21 +119,6 @@ def sift(
         frame = frame.filter(pl.Series(mask))
     kept = None if len(frame) == rows else frame.get_column("_row").to_numpy()
     return Sifted(kept, tuple(dropped), tuple(sorted(failed.items())))
-
-
-def sift_batch(
-    batch: Batch, predicates: Sequence[pl.Expr]
-) -> tuple[Batch, tuple[DroppedRows, ...], tuple[FailedRow, ...]]:
-    """The rows of `batch` that pass, and the others by key and version."""
-    if not predicates:
-        return batch, (), ()
-    columns = {name: batch.columns[name].array for name in columns_read(predicates)}
-    sifted = sift(columns, batch.rows, predicates)
-    if sifted.kept is None:
-        return batch, (), ()
-    envelope = batch.envelope["_key"].array, batch.envelope[SOURCE].array
-    dropped, failed = sifted.dropped_rows(*envelope), sifted.failed_rows(*envelope)
-    return batch.take(sifted.kept), dropped, failed
 
 
 def _judge(frame: pl.DataFrame, predicate: pl.Expr) -> tuple[npt.NDArray[np.bool_], dict[int, str]]:

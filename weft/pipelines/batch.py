@@ -10,7 +10,6 @@ the version of what it came from, and the children of an `Expand` carry `_parent
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -179,11 +178,6 @@ def batch_from_arrow(table: pa.Table, types: Mapping[str, Type]) -> Batch:
     }
     columns = {name: Column(kind, array=table.column(name)) for name, kind in types.items()}
     return Batch(columns, envelope, table.num_rows)
-
-
-def text_column(values: Iterable[Any]) -> Column:
-    """A column of text that is never null, such as the keys of a batch."""
-    return Column(Text(), values=list(values))
 
 
 def _one_chunk(chunked: pa.ChunkedArray) -> pa.Array:

@@ -216,16 +216,22 @@ class _Attempt:
         if not self.states:
             return self._run_without_journal(execute)
         run = new_run_id()
-        old = unfinished(self.states[0])
-        if old is not None and not fresh and old.about()["recipe"] == self.plan.recipe:
-            run = old.run
+        going_on = self._same_recipe(unfinished(self.states[0]), fresh=fresh)
         for state in sorted(self.states):
-            self.leases.append(stack.enter_context(hold(state, run)))
-        if old is not None and run == old.run:
-            return self._go_on(execute, old)
+            label = going_on.run if going_on else run
+            self.leases.append(stack.enter_context(hold(state, label)))
+        old = unfinished(self.states[0])  # again: whoever held the lease may have finished it
+        if (going_on := self._same_recipe(old, fresh=fresh)) is not None:
+            return self._go_on(execute, going_on)
         if old is not None:
             self._abandon(old, fresh=fresh)
         return self._begin(execute, run)
+
+    def _same_recipe(self, old: Journal | None, *, fresh: bool) -> Journal | None:
+        """The unfinished run, if this one is to go on with it."""
+        if old is None or fresh or old.about()["recipe"] != self.plan.recipe:
+            return None
+        return old
 
     def _abandon(self, old: Journal, *, fresh: bool) -> None:
         why = "a fresh start was asked for" if fresh else "the pipeline has changed since"
