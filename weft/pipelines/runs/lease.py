@@ -73,6 +73,18 @@ def hold(state: str | Path, run: str) -> Iterator[Lease]:
             path.unlink()
 
 
+def refuse_if_held(state: str | Path) -> None:
+    """Look whether a living run holds the lease, without taking it.
+
+    Raises:
+        Busy: one does.
+    """
+    path = Path(state) / "lease.json"
+    found = _read(path)
+    if found is not None:
+        _refuse_if_alive(path, found)
+
+
 def _take(path: Path, run: str) -> Lease:
     epoch = 1
     for _ in range(10):

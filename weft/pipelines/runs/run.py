@@ -19,7 +19,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import weft
-from weft.errors import DefinitionError, Interrupted, OverBudget, redact
+from weft.errors import DefinitionError, Interrupted, OverBudget, PlanError, redact
 from weft.pipelines.compile import compile_plan
 from weft.pipelines.engines.books import Books, balance, new_books, sum_books
 from weft.pipelines.engines.receipts import Receipt
@@ -29,7 +29,7 @@ from weft.pipelines.resources import Cluster, this_machine
 from weft.pipelines.runs import publish
 from weft.pipelines.runs.budget import Budget
 from weft.pipelines.runs.journal import Journal, journal_of, new_run_id, whoami
-from weft.pipelines.runs.lease import Lease, hold
+from weft.pipelines.runs.lease import Lease, hold, refuse_if_held
 from weft.pipelines.runs.work import cut, input_digest, nothing_to_do, unfinished
 
 if TYPE_CHECKING:
@@ -149,8 +149,7 @@ def run(
         WeftError: it failed; its finished units are kept for resume.
     """
     plain = lower(pipeline.graph)
-    for step in plain.writes():
-        publish.sink_of(step).check(dataset_schema(plain, step))
+    _check_targets(plain)
     if not fresh and (versions := nothing_to_do(plain)) is not None:
         return RunResult(
             "", "in sync", plain, 0, new_books(plain), versions=versions, uris=_uris(plain)
@@ -165,6 +164,20 @@ def run(
     attempt.engine, attempt.target, attempt.startup = engine, target, startup
     with ExitStack() as stack:
         return attempt.run(execute, stack, fresh=fresh)
+
+
+def _check_targets(plan: Plan) -> None:
+    """Refuse what the targets cannot take, and targets that another run is working on."""
+    for step in plan.writes():
+        sink = publish.sink_of(step)
+        if sink.state is not None:
+            refuse_if_held(sink.state)
+        try:
+            sink.check(dataset_schema(plan, step))
+        except PlanError:
+            if sink.state is not None:
+                refuse_if_held(sink.state)  # it may be another run that is making the table
+            raise
 
 
 def _engine(engine: Engine, address: str | None, cluster: Cluster | None) -> tuple[Any, Cluster]:
