@@ -18,9 +18,9 @@ _NAMES = {
     "weft.pipelines.operator": ("Expand", "Filter", "Keep", "Map", "operator"),
     "weft.pipelines.resources": ("Cluster", "Machine", "Resources"),
     "weft.pipelines.types": (
-        "Binary", "Bool", "Embedding", "Encoded", "Float32", "Float64", "Image",
+        "Binary", "Bool", "Embedding", "Encoded", "Float32", "Float64", "Frames", "Image",
         "Int8", "Int16", "Int32", "Int64", "Tensor", "Text", "Timestamp",
-        "UInt8", "UInt16", "UInt32", "UInt64",
+        "UInt8", "UInt16", "UInt32", "UInt64", "Waveform",
     ),
 }  # fmt: skip
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from weft.pipelines.types import Encoded as Encoded
     from weft.pipelines.types import Float32 as Float32
     from weft.pipelines.types import Float64 as Float64
+    from weft.pipelines.types import Frames as Frames
     from weft.pipelines.types import Image as Image
     from weft.pipelines.types import Int8 as Int8
     from weft.pipelines.types import Int16 as Int16
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from weft.pipelines.types import UInt16 as UInt16
     from weft.pipelines.types import UInt32 as UInt32
     from weft.pipelines.types import UInt64 as UInt64
+    from weft.pipelines.types import Waveform as Waveform
 
 
 def __getattr__(name: str) -> Any:

@@ -66,7 +66,7 @@ class Shift(weft.Map):
     reads = weft.fields(x=int)
     writes = weft.fields(x=int)
 
-    def absorb(self, following: Any) -> Any:
+    def absorb(self, following: Any, port: str) -> Any:
         return Shift(self.amount + following.amount) if isinstance(following, Shift) else None
 
     def map_row(self, row: Any, loaded: Any) -> int:

@@ -78,10 +78,11 @@ class Operator:
         """
         return None
 
-    def absorb(self, following: Operator) -> Operator | None:
+    def absorb(self, following: Operator, port: str) -> Operator | None:
         """One operator that answers as this one then `following` on its output, or ``None``.
 
-        It is how a decoder takes over the resize that comes after it.
+        It is how a decoder takes over the resize that comes after it. `following` has one port
+        in and one out; it reads what this operator writes to `port` and takes its place.
         """
         return None
 
@@ -190,12 +191,28 @@ class Filter(Operator):
         return bool(self.keep({port: [value] for port, value in row.items()}, loaded)[0])
 
 
+@dataclasses.dataclass(frozen=True)
+class Later:
+    """A value of a child that is made only if somebody wants it: a page that is not rendered.
+
+    `make` is called at most once, in the order of the children, after all children of the row
+    are listed. It is not called for a column that no later step reads, nor for a child that a
+    pushed predicate drops.
+    """
+
+    make: Callable[[], Any]
+
+
 class Expand(Operator):
     """One row in, any number of rows out: frames of a video, pages of a document.
 
     The children keep the columns of their parent that later steps read, and know their parent,
-    their index and how many they are.
+    their index and how many they are. A value that costs something to make may be a `Later`.
     """
+
+    early: tuple[str, ...] = ()
+    """Ports that are never a `Later`: a `where` on them that follows is asked before the rest
+    is made. Their types do not depend on the input."""
 
     _methods = ("expand", "expand_row")
 
@@ -212,8 +229,17 @@ class Expand(Operator):
         row = self._check(values, named)
         loaded = self.setup("cpu")
         if self.rowwise:
-            return list(self.expand_row(row, loaded))
-        return list(self.expand({port: [value] for port, value in row.items()}, loaded)[0])
+            children = list(self.expand_row(row, loaded))
+        else:
+            children = list(self.expand({port: [value] for port, value in row.items()}, loaded)[0])
+        return [_made(child) for child in children]
+
+
+def _made(child: Any) -> Any:
+    """A child with nothing left for later."""
+    if isinstance(child, Mapping):
+        return {port: _made(value) for port, value in child.items()}
+    return child.make() if isinstance(child, Later) else child
 
 
 class Keep:

@@ -1,4 +1,4 @@
-"""Types whose values are arrays: tensors, images, embeddings."""
+"""Types whose values are arrays: tensors, images, frames, waveforms, embeddings."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ from weft.pipelines.plain import Type, Values
 
 _UNKNOWN_IMAGE_BYTES = 1920 * 1280 * 3
 """What one image of unknown size is taken to weigh when batches are sized: a photograph."""
+
+_UNKNOWN_CLIP_FRAMES = 16
+"""Frames that a clip of unknown length is taken to have when batches are sized."""
+
+_UNKNOWN_WAVEFORM_SECONDS = 30
+"""Seconds that a waveform is taken to last when batches are sized."""
 
 
 @dataclass(frozen=True)
@@ -173,15 +179,8 @@ class Image(Tensor):
         dtype: str = "uint8",
         nullable: bool = False,
     ) -> None:
-        for name, value in (
-            ("height", height),
-            ("width", width),
-            ("channels", channels),
-            ("dtype", dtype),
-            ("nullable", nullable),
-            ("shape", (height, width, channels)),
-        ):
-            object.__setattr__(self, name, value)
+        _set(self, height=height, width=width, channels=channels)
+        _set(self, dtype=dtype, nullable=nullable, shape=(height, width, channels))
         self.__post_init__()
 
     def _describe(self) -> str:
@@ -198,6 +197,91 @@ class Image(Tensor):
 
 
 @dataclass(frozen=True)
+class Frames(Tensor):
+    """Pictures of one clip: frames x height x width x channels (RGB order), 8 bits a channel.
+
+    ``Frames()`` is any number of any size; ``Frames(8, 224, 224)`` is eight of one size.
+    """
+
+    dtype: str = dataclasses.field(default="uint8", init=False)
+    shape: tuple[int | None, ...] = dataclasses.field(default=(), init=False, repr=False)
+    count: int | None = None
+    height: int | None = None
+    width: int | None = None
+    channels: int | None = 3
+
+    def __init__(
+        self,
+        count: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        channels: int | None = 3,
+        *,
+        nullable: bool = False,
+    ) -> None:
+        _set(self, count=count, height=height, width=width, channels=channels)
+        _set(self, dtype="uint8", nullable=nullable, shape=(count, height, width, channels))
+
+    @property
+    def row_bytes(self) -> int:
+        pixels = _UNKNOWN_IMAGE_BYTES
+        if self.height is not None and self.width is not None:
+            pixels = self.height * self.width * (self.channels or 3)
+        return pixels * (self.count or _UNKNOWN_CLIP_FRAMES)
+
+    def _describe(self) -> str:
+        given = [str(v) for v in (self.count, self.height, self.width)]
+        inside = "" if given == ["None"] * 3 else "x".join(given).replace("None", "?")
+        extra = "" if self.channels == 3 else f"channels={self.channels}"
+        inside = ", ".join(filter(None, [inside, extra]))
+        return f"Frames({inside})" if inside else "Frames"
+
+    def to_json(self) -> dict[str, Any]:
+        return {k: v for k, v in super().to_json().items() if k not in ("shape", "dtype")}
+
+
+@dataclass(frozen=True)
+class Waveform(Tensor):
+    """Sound: channels x samples of float32, full scale is -1 to 1.
+
+    `sample_rate` is in Hz; ``None`` means that it differs between rows.
+    """
+
+    dtype: str = dataclasses.field(default="float32", init=False)
+    shape: tuple[int | None, ...] = dataclasses.field(default=(), init=False, repr=False)
+    sample_rate: int | None = None
+    channels: int | None = None
+
+    def __init__(
+        self,
+        sample_rate: int | None = None,
+        channels: int | None = None,
+        *,
+        nullable: bool = False,
+    ) -> None:
+        _set(self, sample_rate=sample_rate, channels=channels)
+        _set(self, dtype="float32", nullable=nullable, shape=(channels, None))
+
+    @property
+    def row_bytes(self) -> int:
+        return _UNKNOWN_WAVEFORM_SECONDS * (self.sample_rate or 48_000) * (self.channels or 1) * 4
+
+    def accepts(self, other: Type) -> bool:
+        return super().accepts(other) and (
+            self.sample_rate is None
+            or (isinstance(other, Waveform) and self.sample_rate == other.sample_rate)
+        )
+
+    def _describe(self) -> str:
+        given = [] if self.sample_rate is None else [f"{self.sample_rate} Hz"]
+        given += [] if self.channels is None else [f"channels={self.channels}"]
+        return f"Waveform({', '.join(given)})" if given else "Waveform"
+
+    def to_json(self) -> dict[str, Any]:
+        return {k: v for k, v in super().to_json().items() if k not in ("shape", "dtype")}
+
+
+@dataclass(frozen=True)
 class Embedding(Tensor):
     """A vector of `dim` float32 values; stored as a fixed-size list, which Lance can index."""
 
@@ -206,13 +290,7 @@ class Embedding(Tensor):
     dim: int | None = None
 
     def __init__(self, dim: int | None = None, *, nullable: bool = False) -> None:
-        for name, value in (
-            ("dim", dim),
-            ("dtype", "float32"),
-            ("nullable", nullable),
-            ("shape", (dim,)),
-        ):
-            object.__setattr__(self, name, value)
+        _set(self, dim=dim, dtype="float32", nullable=nullable, shape=(dim,))
 
     @property
     def storage(self) -> pa.DataType:
@@ -248,6 +326,12 @@ class Embedding(Tensor):
     def _fixed_to_arrow(self, values: Values) -> pa.Array:
         tensor = Tensor("float32", self.shape)
         return tensor._fixed_to_arrow(values).storage
+
+
+def _set(value: Any, **fields: Any) -> None:
+    """Set fields of a frozen value that is being made."""
+    for name, given in fields.items():
+        object.__setattr__(value, name, given)
 
 
 def _null_mask(values: Values) -> npt.NDArray[np.bool_] | None:

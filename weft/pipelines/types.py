@@ -36,19 +36,20 @@ from weft.pipelines.plain import (
     UInt64,
     Values,
 )  # fmt: skip
-from weft.pipelines.tensors import Embedding, Image, Tensor
+from weft.pipelines.tensors import Embedding, Frames, Image, Tensor, Waveform
 
 __all__ = [
     "METADATA_KEY", "TYPES", "Arrow", "Binary", "Bool", "Embedding", "Encoded", "Float32",
-    "Float64", "Image", "Int8", "Int16", "Int32", "Int64", "Tensor", "Text", "Timestamp", "Type",
-    "UInt8", "UInt16", "UInt32", "UInt64", "Values", "as_type", "from_arrow",
+    "Float64", "Frames", "Image", "Int8", "Int16", "Int32", "Int64", "Tensor", "Text",
+    "Timestamp", "Type", "UInt8", "UInt16", "UInt32", "UInt64", "Values", "Waveform", "as_type",
+    "from_arrow",
 ]  # fmt: skip
 
 TYPES: dict[str, type[Type]] = {
     t.__name__: t
     for t in (
         Bool, Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32, UInt64, Float32, Float64,
-        Text, Binary, Timestamp, Arrow, Encoded, Tensor, Image, Embedding,
+        Text, Binary, Timestamp, Arrow, Encoded, Tensor, Image, Frames, Waveform, Embedding,
     )
 }  # fmt: skip
 """Every semantic type by name, for reading field metadata."""

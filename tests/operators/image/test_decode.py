@@ -337,7 +337,7 @@ class TestAbsorb:
         content = file.getvalue()
         absorbed = Decode(mode=mode)
         for operator in chain:
-            absorbed = absorbed.absorb(operator)
+            absorbed = absorbed.absorb(operator, "image")
         outcomes = []
         for operators in ([absorbed], [Decode(mode=mode), *chain]):
             value = content
@@ -356,12 +356,12 @@ class TestAbsorb:
             for size in (50, (30, 60)):
                 truth = Resize(size, fit)(Decode()(file))
                 assert np.array_equal(Decode(size, fit)(file), truth)
-                assert np.array_equal(Decode().absorb(Resize(size, fit))(file), truth)
+                assert np.array_equal(Decode().absorb(Resize(size, fit), "image")(file), truth)
 
     def test_only_geometry(self) -> None:
-        assert Decode().absorb(Sharpness()) is None
-        once = Decode(300).absorb(Resize(256))
-        assert once.absorb(Crop(224)) == Decode(300, then=(Resize(256), Crop(224)))
+        assert Decode().absorb(Sharpness(), "image") is None
+        once = Decode(300).absorb(Resize(256), "image")
+        assert once.absorb(Crop(224), "image") == Decode(300, then=(Resize(256), Crop(224)))
         assert str(once) == "image.Decode(size=300, then=[image.Resize(size=256)])"
 
     @pytest.mark.parametrize(

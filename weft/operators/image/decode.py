@@ -89,7 +89,7 @@ class Decode(Map):
         first = () if self.size is None else (Resize(self.size, self.fit),)
         return first + tuple(op for op in self.then if isinstance(op, Resize | Crop))
 
-    def absorb(self, following: Operator) -> Operator | None:
+    def absorb(self, following: Operator, port: str) -> Operator | None:
         """Take over a resize or a crop."""
         if not isinstance(following, Resize | Crop):
             return None

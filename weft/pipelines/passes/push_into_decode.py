@@ -34,7 +34,9 @@ def _absorbed(plan: Plan, name: str) -> Plan | None:
     following = consumers[0]
     assert isinstance(step.action, Apply)
     assert isinstance(following.action, Apply)
-    operator = step.action.operator.absorb(following.action.operator)
+    ((_, column),) = following.action.inputs
+    port = next(p for p, c in step.action.outputs if c == column)
+    operator = step.action.operator.absorb(following.action.operator, port)
     if operator is None:
         return None
     action = replace(step.action, operator=operator)
@@ -45,11 +47,12 @@ def _absorbed(plan: Plan, name: str) -> Plan | None:
 
 
 def _in_place(step: Step, following: Step) -> bool:
-    """Whether `following` reads just what `step` makes, and puts its answer in its place."""
+    """Whether `following` reads one column that `step` makes, and puts its answer in its place."""
     return (
         isinstance(step.action, Apply)
         and isinstance(following.action, Apply)
-        and following.reads() == step.makes() == following.makes()
+        and len(following.action.inputs) == 1
+        and following.reads() == following.makes() <= step.makes()
         and step.action.on_error == following.action.on_error
         and step.resources == following.resources
     )
