@@ -15,7 +15,8 @@ _NAMES = {
     "weft.errors": ("WeftError",),
     "weft.pipelines.dsl": ("pipeline", "read"),
     "weft.pipelines.fields": ("fields",),
-    "weft.pipelines.operator": ("Expand", "Filter", "Keep", "Map", "operator"),
+    "weft.pipelines.functions": ("Keep", "operator"),
+    "weft.pipelines.operator": ("Expand", "Filter", "Later", "Map"),
     "weft.pipelines.resources": ("Cluster", "Machine", "Resources"),
     "weft.pipelines.types": (
         "Binary", "Bool", "Embedding", "Encoded", "Float32", "Float64", "Frames", "Image",
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
     from weft.pipelines.dsl import pipeline as pipeline
     from weft.pipelines.dsl import read as read
     from weft.pipelines.fields import fields as fields
+    from weft.pipelines.functions import Keep as Keep
+    from weft.pipelines.functions import operator as operator
     from weft.pipelines.operator import Expand as Expand
     from weft.pipelines.operator import Filter as Filter
-    from weft.pipelines.operator import Keep as Keep
+    from weft.pipelines.operator import Later as Later
     from weft.pipelines.operator import Map as Map
-    from weft.pipelines.operator import operator as operator
     from weft.pipelines.resources import Cluster as Cluster
     from weft.pipelines.resources import Machine as Machine
     from weft.pipelines.resources import Resources as Resources

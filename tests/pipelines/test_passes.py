@@ -56,6 +56,27 @@ def sentences(text: str) -> Iterator[weft.fields(sentence=str)]:  # type: ignore
 
 
 @dataclass(frozen=True)
+class Pages(weft.Expand):
+    version = "1"
+    reads = weft.fields(text=weft.Text())
+    writes = weft.fields(page=int, picture=weft.Image())
+    early = ("page",)
+
+    def absorb(self, following: Any, port: str) -> Any:
+        if port == "picture" and isinstance(following, image.Resize):
+            return Small()
+        return None
+
+    def expand_row(self, row: Any, loaded: Any) -> Any:
+        return []
+
+
+@dataclass(frozen=True)
+class Small(Pages):
+    """Pages that are rendered small."""
+
+
+@dataclass(frozen=True)
 class Embed(weft.Map):
     dim: int = 4
     version = "1"
@@ -68,6 +89,16 @@ class Embed(weft.Map):
 
     def map(self, batch: Any, loaded: Any) -> Any:
         return {"vector": [[0.0] * self.dim for _ in batch["text"]]}
+
+
+@dataclass(frozen=True)
+class Anywhere(Embed):
+    gpus: float = 1.0
+    workers: int | None = None
+
+    @property
+    def resources(self) -> weft.Resources:  # type: ignore[override]
+        return weft.Resources(gpus=self.gpus, or_cpu=True, workers=self.workers, batch_rows=32)
 
 
 @dataclass(frozen=True)
@@ -113,7 +144,8 @@ def texts() -> Arrow:
 
 
 NAMES = {
-    "Embed": Embed, "Large": Large, "Memory": Memory, "Pooled": Pooled, "image": image,
+    "Anywhere": Anywhere, "Embed": Embed, "Large": Large, "Memory": Memory, "Pages": Pages,
+    "Pooled": Pooled, "image": image,
     "photos": photos, "pictures": pictures, "pl": pl, "sentences": sentences,
     "sharpness": sharpness, "short": short,
     "texts": texts, "weft": weft, "words": words,

@@ -105,6 +105,21 @@ class Parts(weft.Expand):
         yield from range(hates(row["x"], self.bad) % 3)
 
 
+@dataclass(frozen=True)
+class LateParts(weft.Expand):
+    """Children with a value that is made later."""
+
+    version = "1"
+    reads = weft.fields(x=int)
+    writes = weft.fields(part=int, value=int)
+    early = ("part",)
+
+    def expand_row(self, row: Any, loaded: Any) -> Iterator[dict[str, Any]]:
+        x = row["x"]
+        for part in range(x % 4):
+            yield {"part": part, "value": weft.Later(lambda part=part: x + part)}
+
+
 @dataclass
 class Reference:
     """Rows of one stream in plain Python, and how many failed at the step that made it."""
@@ -162,7 +177,25 @@ def applied(
             for i in range(count)
         ]
 
+    def late(row: Row) -> list[Row]:
+        count = 0 if row[x] is None else row[x] % 4
+        family = {"_parent": row["_key"], "_count": count}
+        return [
+            {
+                **row,
+                **family,
+                "_key": f"{row['_key']}#{i}",
+                "_index": i,
+                name: i,
+                f"{name}v": row[x] + i,
+            }
+            for i in range(count)
+        ]
+
     match operator:
+        case LateParts():
+            made = stream.rows.apply(operator, x=x, part=name, value=f"{name}v")
+            return made, stream.expected.each(late)
         case Shift():
             return stream.rows.apply(operator, x=x), stream.expected.each(shifted)
         case Add():
@@ -213,7 +246,7 @@ def grown(draw: Any, stream: Stream, name: str) -> tuple[Any, Reference]:
     operator = draw(
         st.sampled_from(
             [Add(number, bad), AddBatch(number, bad), Shift(number), Shift(1), Under(number, bad),
-             UnderBatch(number, bad), Parts(bad)]
+             UnderBatch(number, bad), Parts(bad), LateParts()]
         )
     )  # fmt: skip
     on_error = draw(st.sampled_from(["quarantine", "null"]))

@@ -16,9 +16,9 @@ HEAVY = ("PIL", "av", "cv2", "lance", "ray", "torch")
 def test_names() -> None:
     assert weft.__all__ == [
         "Binary", "Bool", "Cluster", "Embedding", "Encoded", "Expand", "Filter", "Float32",
-        "Float64", "Frames", "Image", "Int16", "Int32", "Int64", "Int8", "Keep", "Machine", "Map",
-        "Resources", "Tensor", "Text", "Timestamp", "UInt16", "UInt32", "UInt64", "UInt8",
-        "Waveform", "WeftError", "__version__", "fields", "operator", "pipeline", "read",
+        "Float64", "Frames", "Image", "Int16", "Int32", "Int64", "Int8", "Keep", "Later",
+        "Machine", "Map", "Resources", "Tensor", "Text", "Timestamp", "UInt16", "UInt32", "UInt64",
+        "UInt8", "Waveform", "WeftError", "__version__", "fields", "operator", "pipeline", "read",
     ]  # fmt: skip
     assert dir(weft) == weft.__all__
 

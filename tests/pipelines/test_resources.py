@@ -54,6 +54,11 @@ def test_format_is_parsed_back_to_a_tenth(count: int) -> None:
             "Resources(cpus=-1, gpus=0): expected a positive share of a CPU or of a GPU.",
         ),
         ({"cpus": 0}, "Resources(cpus=0, gpus=0): expected a positive share of a CPU or of a GPU."),
+        (
+            {"or_cpu": True},
+            "Resources(cpus=1, gpus=0, or_cpu=True): expected a share of a GPU, and of a CPU to "
+            "fall back to.",
+        ),
         ({"batch_rows": 0}, "Resources(batch_rows=0): expected at least 1."),
         ({"workers": -2}, "Resources(workers=-2): expected at least 1."),
         ({"memory": "lots"}, "'lots' is not a size. Expected a number of bytes or '8 GiB'."),
@@ -81,3 +86,18 @@ def test_cluster() -> None:
     [here] = this_machine().machines
     assert here.cpus >= 1
     assert here.memory > 2**20
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus"),
+    [(None, 2), ("0", 1), ("1,0", 2), ("", 0), ("-1", 0), ("0,-1,1", 1), ("0,1,2,3", 2)],
+)
+def test_gpus_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, gpus: int
+) -> None:
+    monkeypatch.setattr("os.listdir", lambda path: ["nvidia0", "nvidia1", "nvidiactl", "null"])
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert this_machine().gpus == gpus

@@ -15,7 +15,8 @@ from weft.connectors import Arrow, Memory
 from weft.errors import BooksError, ContractError, RowError
 from weft.pipelines.batch import Batch
 from weft.pipelines.engines.books import Outcomes, balance, new_books
-from weft.pipelines.engines.runners import Work, runner
+from weft.pipelines.engines.runners import Work
+from weft.pipelines.engines.worker import runner
 from weft.pipelines.plan import Plan, lower
 
 N, OUT = weft.fields(n=int), weft.fields(out=int)
@@ -90,7 +91,8 @@ def run(
     [split] = source.splits(1000)
     [chunk] = source.read(split, ["n"], [], 1000)
     work = Work(new_books(plan))
-    out = runner(step, plan.steps[0].columns, "cpu")(chunk.batch, work)
+    given, needed = plan.steps[0].columns, plan.needed()[step.id]
+    out = runner(step, given, "cpu", needed)(chunk.batch, work)
     return out, work.outcomes, plan, work
 
 

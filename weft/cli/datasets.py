@@ -123,7 +123,7 @@ def steps_of(journal: Journal, state: dict[str, Any]) -> Steps:
 
 def failed_in(steps: Steps) -> int:
     """Rows that failed, at whatever step."""
-    return int(sum(line["failed"] for line in steps.values()))
+    return int(sum(line["failed"] + line.get("children_failed", 0) for line in steps.values()))
 
 
 def version_in(dataset: Dataset, state: dict[str, Any]) -> int | None:

@@ -12,7 +12,7 @@ from weft.cli.options import dataset_argument
 if TYPE_CHECKING:
     from weft.cli.datasets import Steps
 
-_COUNTS = ("taken", "passed", "dropped", "failed", "nulled", "emitted")
+_COUNTS = ("taken", "passed", "dropped", "failed", "nulled", "emitted", "children_failed")
 
 
 @click.command("show", cls=Command)

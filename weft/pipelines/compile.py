@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from weft.pipelines.graph import Graph
+from weft.pipelines.passes.assign_devices import assign_devices
 from weft.pipelines.passes.fuse import fuse
 from weft.pipelines.passes.order_filters import order_filters
 from weft.pipelines.passes.place import place
@@ -28,6 +29,7 @@ PASSES: tuple[Pass, ...] = (
     push_into_source,
     push_into_decode,
     prune_columns,
+    assign_devices,
     fuse,
     place,
     size_batches,

@@ -29,15 +29,13 @@ import inspect
 import json
 import pathlib
 import textwrap
-import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from weft.errors import DefinitionError, nearest
+from weft.errors import DefinitionError
 from weft.pipelines.fields import Fields
 from weft.pipelines.resources import Resources
-from weft.pipelines.sites import at, definition_site
-from weft.pipelines.types import Type, Values, as_type
+from weft.pipelines.types import Type, Values
 
 Row = Mapping[str, Any]
 """One row as an operator sees it: port name -> value."""
@@ -114,13 +112,13 @@ class Operator:
         if not dataclasses.is_dataclass(self):
             return {}
         return {
-            f.name: _canonical(getattr(self, f.name), f"{self.name}.{f.name}")
+            f.name: canonical(getattr(self, f.name), f"{self.name}.{f.name}")
             for f in dataclasses.fields(self)
         }
 
     def identity(self) -> dict[str, Any]:
         """Name, version and parameters: what makes two operators the same operator."""
-        version = self.version if self.version is not None else _source_digest(type(self))
+        version = self.version if self.version is not None else source_digest(type(self))
         return {"operator": self.name, "version": version, "params": self.params()}
 
     def _check(self, bound: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,7 +136,7 @@ class Operator:
         if not dataclasses.is_dataclass(self):
             return self.name
         given = [
-            f"{f.name}={_show(value)}"
+            f"{f.name}={show(value)}"
             for f in dataclasses.fields(self)
             if (value := getattr(self, f.name)) != _default(f)
         ]
@@ -242,195 +240,6 @@ def _made(child: Any) -> Any:
     return child.make() if isinstance(child, Later) else child
 
 
-class Keep:
-    """Return hint of a decorated function that is a `Filter`: true keeps the row."""
-
-
-class _Function(Operator):
-    """What the three kinds of decorated function share."""
-
-    function: Callable[..., Any]
-    settings: tuple[tuple[str, Any], ...]
-
-    def _init(
-        self, *, function: Callable[..., Any], settings: tuple[tuple[str, Any], ...], **more: Any
-    ) -> None:
-        about = {"__doc__": function.__doc__, "__name__": function.__name__}
-        self.__dict__.update(
-            more, function=function, settings=settings, __wrapped__=function, **about
-        )
-
-    @property
-    def name(self) -> str:
-        return self.function.__name__
-
-    def params(self) -> dict[str, Any]:
-        return {k: _canonical(v, f"{self.name}.{k}") for k, v in self.settings}
-
-    def identity(self) -> dict[str, Any]:
-        version = self.version if self.version is not None else _source_digest(self.function)
-        return {"operator": self.name, "version": version, "params": self.params()}
-
-    def replace(self, **settings: Any) -> Self:
-        """This operator with other values for its parameters that have a default."""
-        known = dict(self.settings)
-        for name in settings:
-            if name not in known:
-                raise DefinitionError(
-                    f"{self.name} has no parameter {name!r}. Given: {', '.join(known) or 'none'}. "
-                    f"{nearest(name, known)}".rstrip()
-                )
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, settings=tuple((known | settings).items()))
-        return other
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"{self.name} is an operator and cannot be changed; use replace()")
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Function) and self.identity() == other.identity()
-
-    def __hash__(self) -> int:
-        return hash(json.dumps(self.identity(), sort_keys=True))
-
-    def __call__(self, *values: Any, **named: Any) -> Any:
-        return self.function(*values, **(dict(self.settings) | named))
-
-    def __repr__(self) -> str:
-        return f"<operator {self}>"
-
-    def __str__(self) -> str:
-        given = ", ".join(f"{k}={_show(v)}" for k, v in self.settings)
-        return f"{self.name}({given})" if given else self.name
-
-
-class FunctionMap(_Function, Map):
-    """A decorated function that returns a value, or a dict of fields."""
-
-    def map_row(self, row: Row, loaded: Any) -> Any:
-        return self.function(**row, **dict(self.settings))
-
-
-class FunctionFilter(_Function, Filter):
-    """A decorated function whose return hint is `Keep`."""
-
-    def keep_row(self, row: Row, loaded: Any) -> bool:
-        return bool(self.function(**row, **dict(self.settings)))
-
-
-class FunctionExpand(_Function, Expand):
-    """A decorated function whose return hint is an `Iterator` of something."""
-
-    def expand_row(self, row: Row, loaded: Any) -> Iterable[Any]:
-        children: Iterable[Any] = self.function(**row, **dict(self.settings))
-        return children
-
-
-@typing.overload
-def operator(function: Callable[..., Any], /) -> Any: ...
-@typing.overload
-def operator(
-    *, version: str | None = ..., resources: Resources = ...
-) -> Callable[[Callable[..., Any]], Any]: ...
-
-
-def operator(
-    function: Callable[..., Any] | None = None,
-    /,
-    *,
-    version: str | None = None,
-    resources: Resources = Operator.resources,
-) -> Any:
-    """Make an operator of a function that works on one row.
-
-    Parameters without a default are input ports, those with one are settings. The return hint
-    decides the kind: a type is a `Map` whose output port has the function's name,
-    ``weft.fields(...)`` a `Map` with these ports (return a dict), ``weft.Keep`` a `Filter`,
-    ``Iterator[...]`` of either an `Expand`.
-
-    >>> @operator(version="1")
-    ... def shout(text: str, mark: str = "!") -> str:
-    ...     return text.upper() + mark
-    >>> shout("hi"), str(shout.replace(mark="?"))
-    ('HI!', "shout(mark='?')")
-
-    Raises:
-        DefinitionError: a hint is missing or names no column type.
-    """
-    if function is None:
-        return lambda f: _decorate(f, version, resources)
-    return _decorate(function, version, resources)
-
-
-def _decorate(function: Callable[..., Any], version: str | None, resources: Resources) -> Any:
-    try:
-        made = _from_function(function, version, resources)
-        made.identity()  # settings that cannot be part of a recipe are refused here, not in a run
-        return made
-    except DefinitionError as error:
-        raise at(definition_site(function), error) from error.__cause__
-
-
-def _from_function(
-    function: Callable[..., Any], version: str | None, resources: Resources
-) -> _Function:
-    try:
-        hints = inspect.get_annotations(function, eval_str=True)
-    except NameError as error:
-        raise DefinitionError(f"A hint of {function.__name__} is unknown: {error}") from error
-    reads: dict[str, Type] = {}
-    settings: list[tuple[str, Any]] = []
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise DefinitionError(
-                f"{function.__name__}(*{parameter.name}) cannot be an operator: "
-                "each input port needs a name and a hint."
-            )
-        if parameter.default is not parameter.empty:
-            settings.append((parameter.name, parameter.default))
-        elif parameter.name not in hints:
-            raise DefinitionError(
-                f"Parameter {parameter.name!r} of {function.__name__} has no hint. "
-                f"Say what column it reads: {parameter.name}: weft.Image"
-            )
-        else:
-            reads[parameter.name] = _hint(hints[parameter.name], parameter.name)
-    if "return" not in hints:
-        raise DefinitionError(
-            f"{function.__name__} has no return hint. "
-            "Say what it writes: -> weft.Float32, or -> weft.Keep for a filter"
-        )
-    kind, writes = _outputs(function.__name__, hints["return"])
-    made = object.__new__(kind)
-    made._init(
-        function=function,
-        reads=Fields(reads),
-        writes=writes,
-        settings=tuple(settings),
-        version=version,
-        resources=resources,
-    )
-    return made
-
-
-def _outputs(name: str, hint: Any) -> tuple[type[_Function], Fields]:
-    if hint is Keep:
-        return FunctionFilter, Fields()
-    kind: type[_Function] = FunctionMap
-    if typing.get_origin(hint) in (Iterator, Iterable, list):
-        kind, (hint,) = FunctionExpand, typing.get_args(hint)
-    if isinstance(hint, Fields):
-        return kind, hint
-    return kind, Fields({name: _hint(hint, "return")})
-
-
-def _hint(hint: Any, what: str) -> Type:
-    try:
-        return as_type(hint)
-    except DefinitionError as error:
-        raise DefinitionError(f"Hint of {what!r}: {error}") from error
-
-
 def canonical_bytes(value: Any) -> bytes:
     """`value`, which is JSON, as the one sequence of bytes that stands for it."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
@@ -445,11 +254,16 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_bytes(value)).hexdigest()[:32]
 
 
-def _canonical(value: Any, what: str) -> Any:
+def canonical(value: Any, what: str) -> Any:
+    """`value` as JSON that is the same for equal values, in every process.
+
+    Raises:
+        DefinitionError: it has no such form; `what` names the parameter.
+    """
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, enum.Enum):
-        return _canonical(value.value, what)
+        return canonical(value.value, what)
     if isinstance(value, pathlib.PurePath):
         return str(value)
     if isinstance(value, bytes):
@@ -461,11 +275,11 @@ def _canonical(value: Any, what: str) -> Any:
     if isinstance(value, Fields):
         return value.to_json()
     if isinstance(value, Mapping):
-        return {str(k): _canonical(v, what) for k, v in value.items()}
+        return {str(k): canonical(v, what) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_canonical(v, what) for v in value]
+        return [canonical(v, what) for v in value]
     if isinstance(value, set | frozenset):
-        return sorted((_canonical(v, what) for v in value), key=canonical_bytes)
+        return sorted((canonical(v, what) for v in value), key=canonical_bytes)
     raise DefinitionError(
         f"Parameter {what} is a {type(value).__name__}, which has no canonical form, so runs "
         "could not tell one value from another. Expected numbers, text, paths, lists or dicts "
@@ -473,7 +287,7 @@ def _canonical(value: Any, what: str) -> Any:
     )
 
 
-def _source_digest(thing: Any) -> str:
+def source_digest(thing: Any) -> str:
     """A hash of the code's meaning: comments, docstrings and layout do not count."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
@@ -496,9 +310,10 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return field.default
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """A parameter for people."""
     if isinstance(value, Operator):
         return str(value)
     if isinstance(value, tuple | list):
-        return "[" + ", ".join(_show(v) for v in value) + "]"
+        return "[" + ", ".join(show(v) for v in value) + "]"
     return repr(value)

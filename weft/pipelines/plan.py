@@ -23,7 +23,7 @@ from weft.pipelines.resources import Resources
 
 @dataclass(frozen=True)
 class Predicate:
-    """A `where` that a source applies: the node it was, and its expression."""
+    """A `where` that another step applies: the node it was, and its expression."""
 
     node: str
     expression: Expression
@@ -38,12 +38,14 @@ class Step:
     inputs: tuple[str, ...]
     columns: Fields
     predicates: tuple[Predicate, ...] = ()
+    placed: Resources | None = None  # what `assign_devices` gave it; None: what it asks for
 
     def reads(self) -> frozenset[str]:
         """The columns of its input that it needs for itself."""
         match self.action:
             case Apply(inputs=inputs):
-                return frozenset(column for _, column in inputs)
+                asked = {root for p in self.predicates for root in p.expression.roots}
+                return frozenset(column for _, column in inputs) | (asked - self.makes())
             case Where(predicate=predicate):
                 return frozenset(predicate.roots)
             case WithColumns(expressions=expressions):
@@ -68,6 +70,8 @@ class Step:
     @property
     def resources(self) -> Resources:
         """What a worker holds while it runs this step."""
+        if self.placed is not None:
+            return self.placed
         return self.action.operator.resources if isinstance(self.action, Apply) else Resources()
 
     @property
@@ -90,7 +94,8 @@ class Stage:
 
     def __str__(self) -> str:
         kind = f"pool of {self.workers}" if self.workers else "tasks"
-        return f"{kind}, {self.resources}, batches of {self.batch_rows} rows"
+        needs = replace(self.resources, workers=None)
+        return f"{kind}, {needs}, batches of {self.batch_rows} rows"
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,15 @@ class Plan:
     def reads(self) -> Iterator[Step]:
         """The steps that read."""
         return (s for s in self.steps if isinstance(s.action, Read))
+
+    def needed(self) -> dict[str, frozenset[str]]:
+        """By step, the columns of its rows that a later step reads or writes; a leaf's are all."""
+        found: dict[str, frozenset[str]] = {}
+        for step in reversed(self.steps):
+            consumers = self.consumers(step.id)
+            wanted = (c.reads() | (found[c.id] - c.makes()) for c in consumers)
+            found[step.id] = frozenset().union(*wanted) if consumers else frozenset(step.columns)
+        return found
 
     def upstream(self, name: str) -> frozenset[str]:
         """`name` and every step its rows come through."""
@@ -188,7 +202,8 @@ class Plan:
             return [f"writes {step.columns}"]
         made = Fields({n: t for n, t in step.columns.items() if n in step.makes()})
         gone = [n for n in self.step(step.inputs[0]).columns if n not in step.columns]
-        changes = [f"adds {made}"] if made else []
+        changes = [f"only {p.expression}  [{p.node}]" for p in step.predicates]
+        changes += [f"adds {made}"] if made else []
         return changes + ([f"drops {', '.join(gone)}"] if gone else [])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from dataclasses import dataclass
@@ -48,7 +49,9 @@ class Resources:
 
     `cpus` and `gpus` may be fractions. `memory` and `gpu_memory` are bytes or text like
     ``"8 GiB"``. `batch_rows` fixes the batch instead of sizing it by bytes. `workers` asks for
-    a pool of that many long-lived workers; an operator on a GPU always gets one.
+    a pool of that many long-lived workers; an operator on a GPU always gets one, by default as
+    large as the cluster has room for. `or_cpu` lets an operator that wants a GPU run on CPUs
+    where the cluster has none.
     """
 
     cpus: float = 1.0
@@ -57,6 +60,7 @@ class Resources:
     gpu_memory: int | str = 0
     batch_rows: int | None = None
     workers: int | None = None
+    or_cpu: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cpus", float(self.cpus))
@@ -67,6 +71,11 @@ class Resources:
             raise DefinitionError(
                 f"Resources(cpus={self.cpus:g}, gpus={self.gpus:g}): expected a positive share "
                 "of a CPU or of a GPU."
+            )
+        if self.or_cpu and not (self.gpus and self.cpus):
+            raise DefinitionError(
+                f"Resources(cpus={self.cpus:g}, gpus={self.gpus:g}, or_cpu=True): expected a share "
+                "of a GPU, and of a CPU to fall back to."
             )
         for name in ("batch_rows", "workers"):
             value = getattr(self, name)
@@ -84,6 +93,7 @@ class Resources:
         parts += [f"memory={format_bytes(self.memory)}"] if self.memory else []  # type: ignore[arg-type]
         parts += [f"gpu_memory={format_bytes(self.gpu_memory)}"] if self.gpu_memory else []  # type: ignore[arg-type]
         parts += [f"workers={self.workers}"] if self.workers else []
+        parts += ["or_cpu"] if self.or_cpu else []
         return " ".join(parts)
 
 
@@ -121,9 +131,20 @@ class Cluster:
 
 
 def this_machine() -> Cluster:
-    """This computer, as a cluster of one node: the CPUs this process may use, and no GPU.
+    """This computer, as a cluster of one node: the CPUs this process may use, and its GPUs.
 
-    GPUs are found by asking Ray for the live cluster, or declared.
+    NVIDIA's driver lists a GPU as ``/dev/nvidia0``; ``CUDA_VISIBLE_DEVICES`` hides some of them.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Cluster((Machine(cpus=float(len(os.sched_getaffinity(0))), memory=memory),))
+    cpus = float(len(os.sched_getaffinity(0)))
+    return Cluster((Machine(cpus=cpus, gpus=float(_gpus()), memory=memory),))
+
+
+def _gpus() -> int:
+    here = sum(re.fullmatch(r"nvidia\d+", name) is not None for name in os.listdir("/dev"))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return here
+    named = [v.strip() for v in visible.split(",")]
+    usable = list(itertools.takewhile(lambda v: v and v != "-1", named))  # as CUDA reads it
+    return min(here, len(usable))

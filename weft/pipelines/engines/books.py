@@ -22,7 +22,11 @@ OutcomeKind = Literal["kept", "dropped", "failed", "nulled", "expanded"]
 
 @dataclass
 class Count:
-    """One step's line in the books. `seconds` is time spent in the step, over all workers."""
+    """One step's line in the books. `seconds` is time spent in the step, over all workers.
+
+    `children_failed` are children of an `Expand` that were listed and could not be made; their
+    parents passed.
+    """
 
     taken: int = 0
     passed: int = 0
@@ -30,7 +34,13 @@ class Count:
     failed: int = 0
     nulled: int = 0
     emitted: int = 0
+    children_failed: int = 0
     seconds: float = 0.0
+
+    @property
+    def failures(self) -> int:
+        """Rows that failed here, children that failed to be made among them."""
+        return self.failed + self.children_failed
 
     def add(self, other: Count) -> None:
         """Add another worker's line for the same step."""
@@ -55,7 +65,7 @@ Books = dict[str, Count]
 
 
 def new_books(plan: Plan) -> Books:
-    """Books with an empty line for every step and every predicate pushed into a source."""
+    """Books with an empty line for every step and every predicate pushed into another step."""
     names = [n for s in plan.steps for n in (s.id, *(p.node for p in s.predicates))]
     return {name: Count() for name in names}
 
@@ -95,6 +105,8 @@ def balance(plan: Plan, books: Books, rows_read: int, rows_written: Mapping[str,
     for step in plan.steps:
         if isinstance(step.action, Read):
             _balance_read(books, step.id, [p.node for p in step.predicates])
+        elif step.predicates:
+            _balance_expand(books, step.id, step.predicates[-1].node)
         for consumer in plan.consumers(step.id):
             if books[step.id].emitted != books[consumer.id].taken:
                 raise BooksError(
@@ -115,4 +127,13 @@ def _balance_read(books: Books, name: str, predicates: list[str]) -> None:
         raise BooksError(
             f"Read {name!r} passed {line.passed} rows, but emitted {line.emitted} and its filters "
             f"dropped {dropped}. Nothing was published."
+        )
+
+
+def _balance_expand(books: Books, name: str, last: str) -> None:
+    line, listed = books[name], books[last].emitted
+    if listed != line.emitted + line.children_failed:
+        raise BooksError(
+            f"Expand {name!r} has {listed} children that passed its filters, but emitted "
+            f"{line.emitted} and {line.children_failed} failed. Nothing was published."
         )

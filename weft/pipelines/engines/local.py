@@ -7,6 +7,7 @@ source. Decoders and NumPy release the interpreter's lock, which is what makes t
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -40,17 +41,23 @@ def execute(
 
 
 class _Workers:
-    """A worker of each stage for each thread, made when first needed: operators load once."""
+    """A worker of each stage for each thread, made when first needed: operators load once.
+
+    Workers on GPUs fill one after the other. (On Ray every worker sees only its own.)
+    """
 
     def __init__(self, plan: Plan, context: Context) -> None:
         self.plan = plan
         self.context = context
         self._local = threading.local()
+        self._made = [itertools.count() for _ in plan.stages]
 
     def __call__(self, index: int) -> StageWorker:
         mine: dict[int, StageWorker] = self._local.__dict__.setdefault("workers", {})
         if index not in mine:
-            mine[index] = StageWorker(self.plan, index, self.context)
+            gpus = self.plan.stages[index].resources.gpus
+            gpu = int(next(self._made[index]) * gpus)
+            mine[index] = StageWorker(self.plan, index, self.context, gpu=gpu)
         return mine[index]
 
 

@@ -1,4 +1,4 @@
-"""How a batch goes through one step: a runner for each kind of action.
+"""How a batch goes through one step: a runner for each kind of action (`expand` has its own).
 
 A runner takes a batch and gives the batch that goes on. Rows that do not go on, and why, it
 reports to the `Work` at hand. The happy path through an operator touches no row one by one
@@ -7,7 +7,7 @@ that the operator does not touch itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from time import perf_counter
 from typing import Any
 
@@ -16,11 +16,6 @@ import numpy.typing as npt
 
 from weft.errors import ContractError, RowError, WeftError, redact
 from weft.pipelines.batch import (
-    COUNT,
-    ENVELOPE,
-    INDEX,
-    KEY,
-    PARENT,
     SOURCE,
     Batch,
     Column,
@@ -30,8 +25,8 @@ from weft.pipelines.engines.books import Books, OutcomeKind, Outcomes
 from weft.pipelines.engines.conform import conform
 from weft.pipelines.expressions import evaluate, matches
 from weft.pipelines.fields import Fields
-from weft.pipelines.graph import Apply, OnError, Select, Where, WithColumns, Write
-from weft.pipelines.operator import Expand, Filter, Map, Operator
+from weft.pipelines.graph import Apply, OnError, Where, WithColumns
+from weft.pipelines.operator import Operator
 from weft.pipelines.plan import Step
 from weft.pipelines.types import Type, Values
 
@@ -42,9 +37,6 @@ Pieces = list[tuple[Indices, Any]]
 
 Failures = list[tuple[int, Exception]]
 """Rows of the batch that failed, and why."""
-
-Families = list[tuple[int, list[dict[str, Any]]]]
-"""Rows of the batch with their children."""
 
 
 class Work:
@@ -113,7 +105,7 @@ class Runner:
         for indices, answers in pieces:
             keep[indices] = answers
         if failures:
-            self.fail(batch, failures, work, nullable=False)
+            self.fail(batch, failures, work)
             left = np.ones(batch.rows, np.bool_)
             left[[row for row, _ in failures]] = False
             batch, keep = batch.take(np.flatnonzero(left)), keep[left]
@@ -139,8 +131,20 @@ class Runner:
         right = self.attempt(batch.slice(half, batch.rows), call, rows[half:])
         return left[0] + right[0], left[1] + right[1]
 
-    def fail(self, batch: Batch, failures: Failures, work: Work, *, nullable: bool) -> None:
+    def fail(
+        self,
+        batch: Batch,
+        failures: Failures,
+        work: Work,
+        *,
+        nullable: bool = False,
+        children: bool = False,
+    ) -> None:
         """Put failed rows on the books, as the step's policy says.
+
+        Args:
+            nullable: whether the step can go on with null for a row.
+            children: whether the rows are children that an expand could not make.
 
         Raises:
             RowError: the policy is ``raise``.
@@ -162,6 +166,8 @@ class Runner:
         line = work.books[self.step.id]
         if nulled:
             line.nulled += len(rows)
+        elif children:
+            line.children_failed += len(rows)
         else:
             line.failed += len(rows)
 
@@ -188,7 +194,7 @@ class WithColumnsRunner(Runner):
 
     def run(self, batch: Batch, work: Work) -> Batch:
         pieces, failures = self.attempt(batch, self._evaluate, np.arange(batch.rows))
-        self.fail(batch, failures, work, nullable=False)
+        self.fail(batch, failures, work)
         return concat_batches([part for _, part in pieces]) if pieces else batch.slice(0, 0)
 
     def _evaluate(self, batch: Batch) -> Batch:
@@ -277,7 +283,7 @@ class MapRunner(ApplyRunner):
         if not isinstance(out, dict) or set(out) != set(self.types):
             raise ContractError(
                 f"{self.operator.name} writes {', '.join(self.types)}; for this row it returned "
-                f"{_shape(out)}."
+                f"{shape_of(out)}."
             )
         return out
 
@@ -286,7 +292,7 @@ class MapRunner(ApplyRunner):
     ) -> tuple[Indices, dict[str, Column], set[int]]:
         if not isinstance(out, Mapping) or set(out) != set(self.types):
             raise ContractError(
-                f"{self.operator.name} writes {', '.join(self.types)}; it returned {_shape(out)}."
+                f"{self.operator.name} writes {', '.join(self.types)}; it returned {shape_of(out)}."
             )
         columns: dict[str, Column] = {}
         wrong: dict[int, str] = {}
@@ -350,128 +356,6 @@ class FilterRunner(ApplyRunner):
         return mask
 
 
-class ExpandRunner(ApplyRunner):
-    """One row in, its children out. All children of a parent go on, or none of them."""
-
-    def run(self, batch: Batch, work: Work) -> Batch:
-        complete = self.complete(batch)
-        some = batch if complete is None else batch.take(complete)
-        rows = np.arange(batch.rows) if complete is None else complete
-        families, failures = self._call(some, rows)
-        children = [(parent, child) for parent, family in families for child in family]
-        columns: dict[str, Column] = {}
-        wrong: dict[int, str] = {}
-        for port, name in self.outputs:
-            what = f"{self.operator.name}.{port}"
-            values = [child[port] for _, child in children]
-            columns[name], faults = conform(what, self.types[port], values, len(children))
-            wrong |= {children[i][0]: f"{what}: {fault}" for i, fault in faults.items()}
-        failures += [(parent, ContractError(text)) for parent, text in wrong.items()]
-        self.fail(batch, failures, work, nullable=False)
-        good = np.array([i for i, (p, _) in enumerate(children) if p not in wrong], np.int64)
-        self._note_parents(batch, families, wrong, complete, work)
-        parents = np.array([children[i][0] for i in good], np.int64)
-        below = self._children(batch, parents)
-        added = {name: column.take(good) for name, column in columns.items()}
-        return below.with_columns(added).only(self.keeps)
-
-    def _call(self, batch: Batch, rows: Indices) -> tuple[Families, Failures]:
-        families: Families = []
-        failures: Failures = []
-        if batch.rows and not self.rowwise:
-            pieces, failures = self.attempt(
-                batch, lambda part: self.operator.expand(self.view(part), self.loaded), rows
-            )
-            for indices, made in pieces:
-                if not isinstance(made, Sequence) or len(made) != len(indices):
-                    many = len(made) if isinstance(made, Sequence) else type(made).__name__
-                    raise ContractError(
-                        f"{self.operator.name}.expand() must return {len(indices)} lists of "
-                        f"children, one for each row; it returned {many}."
-                    )
-                families += [
-                    (int(i), [self._ports(c) for c in f])
-                    for i, f in zip(indices, made, strict=True)
-                ]
-            return families, failures
-        for number, row in zip(rows.tolist(), self.rows(batch), strict=True):
-            try:
-                made = self.operator.expand_row(row, self.loaded)
-                families.append((number, [self._ports(child) for child in made]))
-            except Exception as error:  # noqa: BLE001  whatever a user's operator raises is the row's fault
-                failures.append((number, error))
-        return families, failures
-
-    def _ports(self, child: Any) -> dict[str, Any]:
-        if isinstance(child, dict) and set(child) == set(self.types):
-            return child
-        if len(self.types) == 1:
-            return {next(iter(self.types)): child}
-        raise ContractError(
-            f"{self.operator.name} writes {', '.join(self.types)}; a child has {_shape(child)}."
-        )
-
-    def _note_parents(
-        self,
-        batch: Batch,
-        families: Families,
-        wrong: dict[int, str],
-        complete: Indices | None,
-        work: Work,
-    ) -> None:
-        """A parent ends here: the books say how many children it has, also when none."""
-        counts = {parent: len(family) for parent, family in families if parent not in wrong}
-        if complete is not None:
-            nulls = set(range(batch.rows)) - set(complete.tolist())
-            counts |= dict.fromkeys(nulls, 0)
-        rows = np.array(sorted(counts), np.int64)
-        if len(rows):
-            work.note(self.step.id, "expanded", batch, rows)
-            work.outcomes[-1].children.extend(counts[int(i)] for i in rows)
-
-    def _children(self, batch: Batch, parents: Indices) -> Batch:
-        """A row for each child: its parent's columns, its own key and place in the family."""
-        counts = np.bincount(parents, minlength=batch.rows)
-        first = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        index = np.arange(len(parents)) - first[parents] if len(parents) else parents
-        keys = [str(batch.keys[p]) for p in parents]
-        made = {name for _, name in self.outputs}
-        below = batch.only([c for c in self.keeps if c not in made]).take(parents)
-        below.envelope = {
-            KEY: Column(
-                ENVELOPE[KEY], values=[f"{k}#{i}" for k, i in zip(keys, index, strict=True)]
-            ),
-            SOURCE: below.envelope[SOURCE],
-            PARENT: Column(ENVELOPE[PARENT], values=keys),
-            INDEX: Column(ENVELOPE[INDEX], values=index.astype(np.int32)),
-            COUNT: Column(ENVELOPE[COUNT], values=counts[parents].astype(np.int32)),
-        }
-        return below
-
-
-def runner(step: Step, given: Fields, device: str) -> Runner:
-    """The runner of a step whose input delivers `given`. Loads what the operator needs.
-
-    Raises:
-        ContractError: the operator's setup failed.
-    """
-    match step.action:
-        case Where() as action:
-            return WhereRunner(step, action)
-        case WithColumns() as action:
-            return WithColumnsRunner(step, action)
-        case Select() | Write():
-            return Runner(step)
-        case Apply(operator=Map()) as action:
-            return MapRunner(step, action, given, device)
-        case Apply(operator=Filter()) as action:
-            return FilterRunner(step, action, given, device)
-        case Apply(operator=Expand()) as action:
-            return ExpandRunner(step, action, given, device)
-        case _:
-            raise AssertionError(f"no runner for {step}")
-
-
 def _setup(operator: Operator, device: str) -> Any:
     try:
         return operator.setup(device)
@@ -481,7 +365,7 @@ def _setup(operator: Operator, device: str) -> Any:
         ) from error
 
 
-def _shape(out: Any) -> str:
+def shape_of(out: Any) -> str:
     """What an operator returned, for messages: the names of a dict, or a type."""
     return (", ".join(out) or "nothing") if isinstance(out, Mapping) else type(out).__name__
 

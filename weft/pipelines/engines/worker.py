@@ -21,10 +21,19 @@ from weft.pipelines.batch import COUNT, ENVELOPE, INDEX, KEY, PARENT, SOURCE, Ba
 from weft.pipelines.connector import Chunk, Split
 from weft.pipelines.engines.allocator import tune_allocator
 from weft.pipelines.engines.books import Count, Outcomes, new_books
+from weft.pipelines.engines.expand import ExpandRunner
 from weft.pipelines.engines.receipts import Receipt, put_receipt
-from weft.pipelines.engines.runners import Runner, Work, runner
-from weft.pipelines.fields import arrow_field
-from weft.pipelines.graph import Apply, Read, Write
+from weft.pipelines.engines.runners import (
+    FilterRunner,
+    MapRunner,
+    Runner,
+    WhereRunner,
+    WithColumnsRunner,
+    Work,
+)
+from weft.pipelines.fields import Fields, arrow_field
+from weft.pipelines.graph import Apply, Read, Select, Where, WithColumns, Write
+from weft.pipelines.operator import Expand, Filter, Map
 from weft.pipelines.plan import Plan, Step
 
 LEDGER_SCHEMA = pa.schema(
@@ -93,19 +102,23 @@ class Cargo:
 
 
 class StageWorker:
-    """Runs one stage of a plan. Made once per worker: operators load here."""
+    """Runs one stage of a plan. Made once per worker: operators load here.
 
-    def __init__(self, plan: Plan, index: int, context: Context) -> None:
+    `gpu` is which of the GPUs that this process sees is its own, if the stage wants one.
+    """
+
+    def __init__(self, plan: Plan, index: int, context: Context, *, gpu: int = 0) -> None:
         tune_allocator()
         self.plan = plan
         self.index = index
         self.context = context
         self.stage = plan.stages[index]
         steps = plan.stage_steps(index)
-        device = "cuda:0" if self.stage.resources.gpus else "cpu"
+        device = f"cuda:{gpu}" if self.stage.resources.gpus else "cpu"
+        needed = plan.needed()
         self.reads = {s.id: s for s in steps if isinstance(s.action, Read)}
         self.runners: dict[str, Runner] = {
-            s.id: runner(s, plan.step(s.inputs[0]).columns, device)
+            s.id: runner(s, plan.step(s.inputs[0]).columns, device, needed[s.id])
             for s in steps
             if not isinstance(s.action, Read)
         }
@@ -241,6 +254,31 @@ class StageWorker:
         return written
 
 
+def runner(step: Step, given: Fields, device: str, needed: frozenset[str]) -> Runner:
+    """The runner of a step whose input delivers `given`. Loads what the operator needs.
+
+    `needed` are the columns of its rows that somebody reads.
+
+    Raises:
+        ContractError: the operator's setup failed.
+    """
+    match step.action:
+        case Where() as action:
+            return WhereRunner(step, action)
+        case WithColumns() as action:
+            return WithColumnsRunner(step, action)
+        case Select() | Write():
+            return Runner(step)
+        case Apply(operator=Map()) as action:
+            return MapRunner(step, action, given, device)
+        case Apply(operator=Filter()) as action:
+            return FilterRunner(step, action, given, device)
+        case Apply(operator=Expand()) as action:
+            return ExpandRunner(step, action, given, device, needed)
+        case _:
+            raise AssertionError(f"no runner for {step}")
+
+
 def dataset_schema(plan: Plan, write: Step) -> pa.Schema:
     """The Arrow schema of what a write stores: the envelope, then the columns."""
     names = [KEY, SOURCE]
@@ -323,7 +361,10 @@ def _errors(plan: Plan, outcomes: Iterable[Outcomes]) -> pa.Table:
 
 
 def _operator(plan: Plan, node: str) -> str:
-    action = plan.step(node).action
+    step = next((s for s in plan.steps if s.id == node), None)
+    if step is None:  # a filter that was pushed into another step
+        return Where.label
+    action = step.action
     if isinstance(action, Apply):
         return action.operator.name
     return action.source.name if isinstance(action, Read) else action.label

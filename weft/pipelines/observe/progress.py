@@ -77,7 +77,7 @@ class Progress:
     @property
     def failed(self) -> int:
         """Rows that failed, at whatever step."""
-        return sum(line.failed for line in self._books.values())
+        return sum(line.failures for line in self._books.values())
 
     @property
     def dropped(self) -> int:
@@ -106,7 +106,7 @@ class Progress:
             taken=self._books[steps[0]].taken,
             emitted=self._books[steps[-1]].emitted or self._books[steps[-1]].passed,
             dropped=sum(line.dropped for line in of),
-            failed=sum(line.failed for line in of),
+            failed=sum(line.failures for line in of),
             share=sum(line.seconds for line in of) / total,
         )
 

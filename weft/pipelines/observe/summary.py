@@ -72,9 +72,9 @@ def _dropped(result: RunResult) -> list[str]:
 
 def _failed(result: RunResult) -> list[str]:
     steps = [
-        (name, line.failed + line.nulled)
+        (name, line.failures + line.nulled)
         for name, line in result.books.items()
-        if line.failed or line.nulled
+        if line.failures or line.nulled
     ]
     steps.sort(key=lambda s: -s[1])
     told = []
@@ -114,7 +114,7 @@ def _next(result: RunResult) -> list[str]:
         lines.append(_line("read it", f'lance.dataset("{uri}", version="latest")'))
     if any(isinstance(t, Encoded) for s in result.plan.writes() for t in s.columns.values()):
         lines.append(_line("", 'media columns: .to_table(blob_handling="all_binary")'))
-    if lance and any(line.failed or line.nulled for line in result.books.values()):
+    if lance and any(line.failures or line.nulled for line in result.books.values()):
         lines.append(_line("why", f"weft errors {shlex.quote(lance[0])}"))
     return lines
 

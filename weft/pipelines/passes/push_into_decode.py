@@ -4,6 +4,11 @@ A resize after a decode becomes an argument of the decode, which for a JPEG mean
 fraction of the size: three to four times faster than decoding everything and throwing most of
 it away. Which operator can take over which is the operators' own knowledge (`Operator.absorb`),
 and so is the error bound, which they state.
+
+An operator that makes several rows of one lists them before it makes them. A `where` on what is
+known by then is asked in between: a page that is dropped is never rendered, a frame that is
+dropped is never decoded unless another one needs it. A child that cannot be made and that the
+filter drops is then counted as dropped, where it would have failed before.
 """
 
 from __future__ import annotations
@@ -11,17 +16,36 @@ from __future__ import annotations
 from dataclasses import replace
 
 from weft.pipelines.fields import Fields
-from weft.pipelines.graph import Apply
-from weft.pipelines.plan import Plan, Step
+from weft.pipelines.graph import Apply, Where
+from weft.pipelines.operator import Expand
+from weft.pipelines.plan import Plan, Predicate, Step
 from weft.pipelines.resources import Cluster
 
 
 def push_into_decode(plan: Plan, cluster: Cluster) -> Plan:
     """Operators take over the ones that follow them, as long as one can."""
     for step in plan.steps:
-        while (merged := _absorbed(plan, step.id)) is not None:
+        while (merged := _absorbed(plan, step.id) or _asked(plan, step.id)) is not None:
             plan = merged
     return plan
+
+
+def _asked(plan: Plan, name: str) -> Plan | None:
+    """The plan with a filter that follows the expand `name` asked inside it."""
+    if name not in {s.id for s in plan.steps}:
+        return None
+    step, consumers = plan.step(name), plan.consumers(name)
+    if len(consumers) != 1 or not step.expands or not isinstance(consumers[0].action, Where):
+        return None
+    assert isinstance(step.action, Apply)
+    assert isinstance(step.action.operator, Expand)
+    where = consumers[0]
+    late = {c for p, c in step.action.outputs if p not in step.action.operator.early}
+    if where.reads() & late or step.action.on_error == "raise":
+        return None
+    predicate = Predicate(where.id, consumers[0].action.predicate)
+    merged = replace(step, predicates=(*step.predicates, predicate))
+    return plan.replace_step(merged).remove_step(where.id)
 
 
 def _absorbed(plan: Plan, name: str) -> Plan | None:
@@ -35,6 +59,8 @@ def _absorbed(plan: Plan, name: str) -> Plan | None:
     assert isinstance(step.action, Apply)
     assert isinstance(following.action, Apply)
     ((_, column),) = following.action.inputs
+    if any(column in p.expression.roots for p in step.predicates):
+        return None  # the filter asked for the value as it was before
     port = next(p for p, c in step.action.outputs if c == column)
     operator = step.action.operator.absorb(following.action.operator, port)
     if operator is None:

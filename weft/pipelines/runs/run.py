@@ -82,7 +82,7 @@ class RunResult:
     @property
     def failed(self) -> int:
         """Rows that failed, at whatever step."""
-        return sum(line.failed for line in self.books.values())
+        return sum(line.failures for line in self.books.values())
 
     @property
     def in_sync(self) -> bool:
@@ -418,7 +418,7 @@ def _recorded(value: Any) -> Any:
 
 def failures(books: Books) -> int:
     """Rows that failed, at whatever step."""
-    return sum(line.failed for line in books.values())
+    return sum(line.failures for line in books.values())
 
 
 def reasons(samples: Sequence[dict[str, str]]) -> str:

@@ -1,0 +1,227 @@
+"""How a batch goes through an expand: one row in, its children out.
+
+The children of a row are listed first, then the filters that were pushed into the step are
+asked, and only then is made what the operator left for later: a page that nobody wants is
+never rendered. A row whose children cannot be listed fails as a whole; a child that cannot be
+made fails alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from weft.errors import ContractError
+from weft.pipelines.batch import COUNT, ENVELOPE, INDEX, KEY, PARENT, SOURCE, Batch, Column
+from weft.pipelines.engines.conform import conform
+from weft.pipelines.engines.runners import (
+    ApplyRunner,
+    Failures,
+    Indices,
+    WhereRunner,
+    Work,
+    shape_of,
+)
+from weft.pipelines.fields import Fields
+from weft.pipelines.graph import Apply, Where
+from weft.pipelines.operator import Later
+from weft.pipelines.plan import Step
+from weft.pipelines.types import Int64
+
+Child = dict[str, Any]
+
+Families = list[tuple[int, list[Child]]]
+"""Rows of the batch with their children."""
+
+_PLACE = "_place"
+"""Which of the listed children a row is, while filters are asked."""
+
+
+class ExpandRunner(ApplyRunner):
+    """One row in, its children out."""
+
+    def __init__(
+        self, step: Step, action: Apply, given: Fields, device: str, needed: frozenset[str]
+    ) -> None:
+        super().__init__(step, action, given, device)
+        made = {name for _, name in self.outputs}
+        asked = {root for p in step.predicates for root in p.expression.roots}
+        self.inherited = tuple(c for c in given if c not in made and c in {*self.keeps, *asked})
+        self.needed = needed
+        self.filters = tuple(
+            _Filter(Step(p.node, Where(p.expression), (step.id,), step.columns))
+            for p in step.predicates
+        )
+
+    def run(self, batch: Batch, work: Work) -> Batch:
+        complete = self.complete(batch)
+        some = batch if complete is None else batch.take(complete)
+        rows = np.arange(batch.rows) if complete is None else complete
+        families, failures = self._call(some, rows)
+        children = [(parent, child) for parent, family in families for child in family]
+        late = {p for p in self.types if any(isinstance(c[p], Later) for _, c in children)}
+        columns, wrong = self._columns(children, late)
+        failures += [(parent, ContractError(text)) for parent, text in wrong.items()]
+        self.fail(batch, failures, work)
+        good = np.array([i for i, (p, _) in enumerate(children) if p not in wrong], np.int64)
+        self._note_parents(batch, families, wrong, complete, work)
+        below = self._children(batch, np.array([children[i][0] for i in good], np.int64))
+        below = below.with_columns({name: c.take(good) for name, c in columns.items()})
+        below.envelope[_PLACE] = Column(Int64(), values=good)
+        for ask in self.filters:
+            below = ask(below, work)
+        places = below.envelope.pop(_PLACE).values
+        if late:
+            below = self._make(below, [children[i][1] for i in places], late, work)
+        return below.only(self.keeps)
+
+    def _call(self, batch: Batch, rows: Indices) -> tuple[Families, Failures]:
+        if batch.rows and not self.rowwise:
+            return self._call_batch(batch, rows)
+        families: Families = []
+        failures: Failures = []
+        for number, row in zip(rows.tolist(), self.rows(batch), strict=True):
+            try:
+                made = self.operator.expand_row(row, self.loaded)
+                families.append((number, [self._ports(child) for child in made]))
+            except Exception as error:  # noqa: BLE001  whatever a user's operator raises is the row's fault
+                failures.append((number, error))
+        return families, failures
+
+    def _call_batch(self, batch: Batch, rows: Indices) -> tuple[Families, Failures]:
+        families: Families = []
+        pieces, failures = self.attempt(
+            batch, lambda part: self.operator.expand(self.view(part), self.loaded), rows
+        )
+        for indices, made in pieces:
+            if not isinstance(made, Sequence) or len(made) != len(indices):
+                many = len(made) if isinstance(made, Sequence) else type(made).__name__
+                raise ContractError(
+                    f"{self.operator.name}.expand() must return {len(indices)} lists of "
+                    f"children, one for each row; it returned {many}."
+                )
+            families += [
+                (int(i), [self._ports(c) for c in family])
+                for i, family in zip(indices, made, strict=True)
+            ]
+        return families, failures
+
+    def _ports(self, given: Any) -> Child:
+        child: Child = given
+        if not isinstance(child, dict) or set(child) != set(self.types):
+            if len(self.types) != 1:
+                raise ContractError(
+                    f"{self.operator.name} writes {', '.join(self.types)}; a child has "
+                    f"{shape_of(child)}."
+                )
+            child = {next(iter(self.types)): child}
+        wrong = [p for p in self.operator.early if isinstance(child[p], Later)]
+        if wrong:
+            raise ContractError(
+                f"{self.operator.name}.{wrong[0]} is a Later, but is declared early."
+            )
+        return child
+
+    def _columns(
+        self, children: list[tuple[int, Child]], late: set[str]
+    ) -> tuple[dict[str, Column], dict[int, str]]:
+        """The columns that are there at once, and the parents of values that do not fit."""
+        columns: dict[str, Column] = {}
+        wrong: dict[int, str] = {}
+        for port, name in self.outputs:
+            if port in late:
+                continue
+            what = f"{self.operator.name}.{port}"
+            values = [child[port] for _, child in children]
+            columns[name], faults = conform(what, self.types[port], values, len(children))
+            wrong |= {children[i][0]: f"{what}: {fault}" for i, fault in faults.items()}
+        return columns, wrong
+
+    def _note_parents(
+        self,
+        batch: Batch,
+        families: Families,
+        wrong: Iterable[int],
+        complete: Indices | None,
+        work: Work,
+    ) -> None:
+        """A parent ends here: the books say how many children it has, also when none."""
+        counts = {parent: len(family) for parent, family in families if parent not in wrong}
+        if complete is not None:
+            nulls = set(range(batch.rows)) - set(complete.tolist())
+            counts |= dict.fromkeys(nulls, 0)
+        rows = np.array(sorted(counts), np.int64)
+        if len(rows):
+            work.note(self.step.id, "expanded", batch, rows)
+            work.outcomes[-1].children.extend(counts[int(i)] for i in rows)
+
+    def _children(self, batch: Batch, parents: Indices) -> Batch:
+        """A row for each child: its parent's columns, its own key and place in the family."""
+        counts = np.bincount(parents, minlength=batch.rows)
+        first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        index = np.arange(len(parents)) - first[parents] if len(parents) else parents
+        keys = [str(batch.keys[p]) for p in parents]
+        below = batch.only(self.inherited).take(parents)
+        below.envelope = {
+            KEY: Column(
+                ENVELOPE[KEY], values=[f"{k}#{i}" for k, i in zip(keys, index, strict=True)]
+            ),
+            SOURCE: below.envelope[SOURCE],
+            PARENT: Column(ENVELOPE[PARENT], values=keys),
+            INDEX: Column(ENVELOPE[INDEX], values=index.astype(np.int32)),
+            COUNT: Column(ENVELOPE[COUNT], values=counts[parents].astype(np.int32)),
+        }
+        return below
+
+    def _make(self, below: Batch, children: list[Child], late: set[str], work: Work) -> Batch:
+        """What was left for later, for the children that are wanted and the columns that are read.
+
+        Each child is let go when it is made, and its memory with it.
+        """
+        ports = [(p, name) for p, name in self.outputs if p in late and name in self.needed]
+        made: dict[str, list[Any]] = {port: [] for port, _ in ports}
+        good: list[int] = []
+        failures: Failures = []
+        for row in range(below.rows):
+            child, children[row] = children[row], {}
+            try:
+                values = [_made(child[port]) for port, _ in ports]
+            except Exception as error:  # noqa: BLE001  whatever a user's operator raises is the row's fault
+                failures.append((row, error))
+                continue
+            good.append(row)
+            for (port, _), value in zip(ports, values, strict=True):
+                made[port].append(value)
+        columns: dict[str, Column] = {}
+        wrong: dict[int, str] = {}
+        for port, name in ports:
+            what = f"{self.operator.name}.{port}"
+            columns[name], faults = conform(what, self.types[port], made[port], len(good))
+            wrong |= {i: f"{what}: {fault}" for i, fault in faults.items()}
+        failures += [(good[i], ContractError(text)) for i, text in wrong.items()]
+        self.fail(below, failures, work, children=True)
+        kept = np.array([i for i in range(len(good)) if i not in wrong], np.int64)
+        whole = below.take(np.array(good, np.int64)[kept])
+        for port, name in self.outputs:  # of a plan whose unread columns were not pruned
+            if port in late and name not in columns and name in self.keeps:
+                nothing = [None] * len(good)
+                columns[name] = Column(self.types[port].or_null(), values=nothing)
+        return whole.with_columns({name: column.take(kept) for name, column in columns.items()})
+
+
+class _Filter(WhereRunner):
+    """A filter that was pushed into the step; columns still to be made are none of its business."""
+
+    def __init__(self, step: Step) -> None:
+        assert isinstance(step.action, Where)
+        super().__init__(step, step.action)
+
+    def __call__(self, batch: Batch, work: Work) -> Batch:
+        self.keeps = tuple(batch.columns)
+        return super().__call__(batch, work)
+
+
+def _made(value: Any) -> Any:
+    return value.make() if isinstance(value, Later) else value
