@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import copyfile
 
 RUN = ("run", "--engine", "local")
 
@@ -48,9 +49,14 @@ def test_plan_is_10_while_there_is_work(weft, answer, photos: Path, work: Path) 
     )
     assert answer("plan", "tiny.py:small")["versions"] == {"write": 2}
     changed = answer("plan", "tiny.py:small", "--set", "least=1", code=10)
-    assert changed["why"] == f"the pipeline has changed since version 2 of {work}/small.lance"
+    assert changed["why"] == 'step where was col("width") >= 25, is col("width") >= 1'
     (photos / "p000.jpg").unlink()
-    assert answer("plan", "tiny.py:small", code=10)["why"] == "the source has changed"
+    copyfile(photos / "p001.jpg", photos / "q.jpg")
+    todo = answer("plan", "tiny.py:small", code=10)
+    counts = {"new": 1, "changed": 0, "deleted": 1, "retried": 0, "unchanged": 10}
+    assert (todo["rows"], todo["rows_of_source"], todo["increment"]) == (1, 11, counts)
+    assert todo["why"].startswith("since run ")
+    assert todo["why"].endswith(": 1 new, 1 deleted, 10 unchanged")
 
 
 def test_preview_tells_media_and_prints_the_rest(weft, answer, photos: Path, work: Path) -> None:

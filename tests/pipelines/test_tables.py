@@ -145,6 +145,7 @@ class TestCommit:
         assert properties == {
             "weft.run": "r1",
             "weft.recipe": "abc",
+            "weft.base": "1",
             "__lance_commit_message": "run r1: 1 rows",
         }
 

@@ -173,7 +173,8 @@ def test_over_budget_publishes_nothing_and_tells_why(photos: Path, tmp_path: Pat
     )
     assert errors.num_rows > 10
     result = build(photos, out).run(engine="local", budget=Budget.parse("60%"))
-    assert result.kept == {"write": 30}
+    assert result.kept == {"write": 0}
+    assert set(rows(out)) == {f"{i:03d}.jpg" for i in range(30, 60)}
 
 
 class Stop(Listener):

@@ -41,11 +41,13 @@ def execute(
     address: str | None,
     max_failed: str | None,
     fresh: bool = False,
+    retry_failed: bool = False,
 ) -> None:
     """Run and tell how it went. An error leaves with what to type next."""
     if address is not None and engine != "ray":
         raise DefinitionError(f"--address is of a Ray cluster; --engine {engine} has none.")
-    options: dict[str, Any] = {"engine": engine, "address": address, "fresh": fresh}
+    options: dict[str, Any] = {"engine": engine, "address": address}
+    options |= {"fresh": fresh, "retry_failed": retry_failed}
     if max_failed is not None:
         options["budget"] = Budget.parse(max_failed)
     with _Display(engine) as display:

@@ -24,19 +24,22 @@ def command(ctx: click.Context, target: str, settings: tuple[str, ...]) -> None:
     """Print what a run would do on this machine; exit 10 if there is work, 0 if in sync."""
     from weft.cli.target import load
     from weft.pipelines.compile import compile_plan
+    from weft.pipelines.plan import lower
     from weft.pipelines.resources import this_machine
 
     pipeline, full = load(target, parse_settings(settings))
     machine = this_machine()
-    plan = compile_plan(pipeline.graph, machine)
-    todo = _todo(plan, machine)
+    graph = pipeline.graph.afresh()
+    plan = compile_plan(graph, machine)
+    todo = _todo(plan, lower(graph), machine)
     document = {"pipeline": plan.name, "target": full, "recipe": plan.recipe, **todo}
     emit({**document, "plan": str(plan)}, f"{plan}\n\n{_words(todo)}")
     ctx.exit(0 if todo["in_sync"] else WORK_TO_DO)
 
 
-def _todo(plan: Plan, machine: Cluster) -> dict[str, Any]:
-    """What a run would do now: nothing, the rest of an unfinished run, or all of it."""
+def _todo(plan: Plan, plain: Plan, machine: Cluster) -> dict[str, Any]:
+    """What a run would do now: nothing, the rest of an unfinished run, what changed, or all."""
+    from weft.pipelines.runs.increment import Increment, find_increment
     from weft.pipelines.runs.publish import sink_of
     from weft.pipelines.runs.work import cut, nothing_to_do, unfinished
 
@@ -47,16 +50,32 @@ def _todo(plan: Plan, machine: Cluster) -> dict[str, Any]:
         rows = sum(u.split.rows for u in units)
         left = rows - sum(receipts.values())
         why = f"goes on with run {old.run}"
-        return _work(left, rows, len(units) - len(receipts), why, old.run)
+        return _work(left, rows, len(units) - len(receipts), why, resumes=old.run)
     versions = nothing_to_do(plan) if states else None
     if versions is not None:
         return {"in_sync": True, "rows": 0, "units": 0, "versions": versions, "resumes": None}
+    found = find_increment(plain)
+    if isinstance(found, Increment):
+        units = cut(plan, machine, found.sources)
+        rows = sum(u.split.rows for u in units)
+        of = rows + found.counts["unchanged"]
+        since = f"since run {found.base}: {found}"
+        return _work(rows, of, len(units), since, increment=dict(found.counts))
     units = cut(plan, machine)
     rows = sum(u.split.rows for u in units)
-    return _work(rows, rows, len(units), _why(plan, old is not None), None)
+    why = "an unfinished run of another recipe would be abandoned" if old else found.why
+    return _work(rows, rows, len(units), why)
 
 
-def _work(rows: int, of: int, units: int, why: str, resumes: str | None) -> dict[str, Any]:
+def _work(
+    rows: int,
+    of: int,
+    units: int,
+    why: str,
+    *,
+    resumes: str | None = None,
+    increment: dict[str, int] | None = None,
+) -> dict[str, Any]:
     return {
         "in_sync": False,
         "rows": rows,
@@ -64,25 +83,8 @@ def _work(rows: int, of: int, units: int, why: str, resumes: str | None) -> dict
         "units": units,
         "why": why,
         "resumes": resumes,
+        "increment": increment or {},
     }
-
-
-def _why(plan: Plan, abandons: bool) -> str:
-    from weft.pipelines import tables
-    from weft.pipelines.runs.publish import sink_of
-
-    if abandons:
-        return "an unfinished run of another recipe would be abandoned"
-    for step in plan.writes():
-        sink = sink_of(step)
-        if sink.state is None:
-            continue
-        latest = tables.latest(sink.uri)
-        if latest is None:
-            return f"{sink.uri} is not published yet"
-        if latest[1].get("weft.recipe") != plan.recipe:
-            return f"the pipeline has changed since version {latest[0]} of {sink.uri}"
-    return "the source has changed" if any(sink_of(s).state for s in plan.writes()) else "always"
 
 
 def _words(todo: dict[str, Any]) -> str:

@@ -12,6 +12,9 @@ from weft.cli.options import parse_settings, run_options, target_argument
 @target_argument
 @run_options("ray")
 @click.option("--fresh", is_flag=True, help="Start anew, whatever is there or unfinished.")
+@click.option(
+    "--retry-failed", is_flag=True, help="Process rows that failed again, though nothing changed."
+)
 def command(
     target: str,
     *,
@@ -20,14 +23,24 @@ def command(
     address: str | None,
     max_failed: str | None,
     fresh: bool,
+    retry_failed: bool,
 ) -> None:
     """Run a pipeline and publish what it writes.
 
     TARGET is file.py, file.py:name or package.module:name. An unfinished run of the same
-    recipe is gone on with; a dataset that is in sync is left as it is.
+    recipe is gone on with; a dataset that is in sync is left as it is. If only the source has
+    changed, new and changed rows are processed, and what was made of deleted ones goes.
     """
     from weft.cli.execute import execute
     from weft.cli.target import load
 
     pipeline, full = load(target, parse_settings(settings))
-    execute(pipeline, full, engine=engine, address=address, max_failed=max_failed, fresh=fresh)
+    execute(
+        pipeline,
+        full,
+        engine=engine,
+        address=address,
+        max_failed=max_failed,
+        fresh=fresh,
+        retry_failed=retry_failed,
+    )

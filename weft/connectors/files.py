@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -121,7 +122,18 @@ class Files(Source):
 
     def row_bytes(self) -> Mapping[str, int]:
         """The average size of the files. Lists them if that is not done yet."""
-        return {"content": max(1, int(pc.mean(self._listing["size"]).as_py()))}
+        return {"content": max(1, int(pc.mean(self._listing["size"]).as_py() or 0))}
+
+    def listing(self) -> pa.Table:
+        """The keys and versions of all files."""
+        listing = self._listing.combine_chunks()
+        return pa.table({KEY: listing["key"], SOURCE: _versions(listing)})
+
+    def only(self, keys: pa.Array) -> Files:
+        """The same paths, with the listing cut down."""
+        other = dataclasses.replace(self)
+        other.__dict__["_listing"] = self._listing.filter(pc.is_in(self._listing["key"], keys))
+        return other
 
     def splits(self, rows: int) -> Iterator[Split]:
         listing = self._listing

@@ -1,7 +1,7 @@
 """Lance datasets: where rows are published, and where they are read from again.
 
-Reading is pinned: a tag is resolved to a version number once, when the source is cut into
-splits, and a run reads that version to its end whatever is published meanwhile. Media columns
+Reading is pinned: a tag is resolved to a version number once, when a run first looks, and it
+reads that version to its end whatever is published meanwhile. Media columns
 come as bytes, and only where they are asked for. A predicate that SQL can say is answered on
 the columns that it names; the rest of a row, media above all, is then read for the rows that
 are left.
@@ -14,27 +14,33 @@ appended row leaves alone and a compaction changes.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weft.connectors.slices import ranges
 from weft.connectors.sql_filter import quoted, to_sql
-from weft.errors import ContractError, DefinitionError, PlanError
-from weft.pipelines import blobs, tables
+from weft.errors import ContractError, DefinitionError, PlanError, nearest
+from weft.pipelines import blobs, indexes, tables
 from weft.pipelines.batch import KEY, SOURCE, Batch, Column
 from weft.pipelines.connector import Chunk, DroppedRows, Sink, Source, Split
 from weft.pipelines.fields import Fields, fields_of
-from weft.pipelines.types import Text
+from weft.pipelines.types import Embedding, Text, from_arrow
 
 _ROW_ID = "_rowid"
 _CHANGED = "_row_last_updated_at_version"
+
+_LISTED_ROWS = 65_536
+"""Rows read at a time to list keys and versions, which are small."""
 
 _READAHEAD = 2
 """Batches that Lance reads before they are asked for; its 16 would be 16 batches of media."""
@@ -49,6 +55,10 @@ class Lance(Source, Sink):
     name the rows; without it that is ``_key``, which datasets written by weft have, and then
     Lance's stable row id. Its values must be unique and not null.
 
+    `index` names columns of a write, `Embedding`s, that are searched for the nearest: each
+    version is shown to readers with a vector index on them, or without where there are so few
+    rows that an exact search is as fast. See `weft.pipelines.indexes`.
+
     >>> Lance("/data/photos.lance", version="run-42").identity()["version"]
     'run-42'
 
@@ -59,8 +69,12 @@ class Lance(Source, Sink):
     path: str
     version: int | str = tables.LATEST
     key: str | None = None
+    index: str | tuple[str, ...] = ()
+
+    incremental = True
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "index", _names(self.index))
         # Made absolute here, because a worker has another working directory.
         object.__setattr__(self, "path", tables.local_path(str(self.path)))
 
@@ -75,16 +89,22 @@ class Lance(Source, Sink):
         return f"{self.path}.weft"
 
     def identity(self) -> dict[str, Any]:
-        """Path, version as given, and key column."""
-        return {"type": "Lance", "path": self.path, "version": self.version, "key": self.key}
+        """Path, version as given, key column, and the columns that are indexed, if any."""
+        given = {"type": "Lance", "path": self.path, "version": self.version, "key": self.key}
+        return given | ({"index": list(self.index)} if self.index else {})
 
     @property
     def columns(self) -> Fields:
         """The dataset's columns at that version, without the engine's own.
 
         Raises:
-            DefinitionError: there is no such dataset, version or tag.
+            DefinitionError: there is no such dataset, version or tag, or `index` is given.
         """
+        if self.index:
+            raise DefinitionError(
+                f"Lance({self.path!r}, index={self.index!r}) cannot be read: an index is made by "
+                "a write. Leave out `index`."
+            )
         return fields_of(blobs.plain_schema(self._open().schema))
 
     def accepts_predicate(self, predicate: pl.Expr) -> bool:
@@ -94,6 +114,20 @@ class Lance(Source, Sink):
             DefinitionError: there is no such dataset, version or tag.
         """
         return to_sql(predicate, self._visible(self._open())) is not None
+
+    def listing(self) -> pa.Table:
+        """The keys of all rows, and when each last changed. Reads these two columns."""
+        dataset = self._open()
+        key = self._key_column(dataset)
+        parts = [_Reader(dataset, f, key, []).listing() for f in _fragments(dataset)]
+        empty = pa.schema({KEY: pa.string(), SOURCE: pa.string()}).empty_table()
+        return pa.concat_tables([empty, *parts])
+
+    def only(self, keys: pa.Array) -> Lance:
+        """The same version, with splits of these rows only."""
+        other = dataclasses.replace(self)
+        other.__dict__.update(_pinned=self._open().version, _keys=keys)
+        return other
 
     def splits(self, rows: int) -> Iterator[Split]:
         """Ranges of rows of one fragment each, by fragment and position.
@@ -106,12 +140,15 @@ class Lance(Source, Sink):
         """
         dataset = self._open()
         key = self._key_column(dataset)
-        for fragment in sorted(dataset.get_fragments(), key=lambda f: f.fragment_id):
+        wanted = self.__dict__.get("_keys")  # of `only`
+        for fragment in _fragments(dataset):
             files = _files(fragment)
-            count = fragment.count_rows()
             size = sum(f["file_size_bytes"] or 0 for f in files["data"])
-            for start in range(0, count, rows):
-                length = min(rows, count - start)
+            chosen = np.ones(fragment.count_rows(), bool)
+            if wanted is not None:
+                have = _Reader(dataset, fragment, key, []).listing()[KEY]
+                chosen = pc.is_in(have, wanted).to_numpy()
+            for start, length in ranges(chosen, rows):
                 where = {"fragment": fragment.fragment_id, "start": start, "rows": length}
                 yield Split(
                     id=_digest({"key": key, "files": files, "start": start, "rows": length}),
@@ -154,8 +191,8 @@ class Lance(Source, Sink):
         """Look at what is at the path; write nothing.
 
         Raises:
-            PlanError: Lance cannot store a column, or something else than a weft dataset with
-                rows in it is there.
+            PlanError: Lance cannot store or index a column, or something else than a weft
+                dataset with rows in it is there.
         """
         from lance.schema import LanceSchema
 
@@ -172,6 +209,8 @@ class Lance(Source, Sink):
                     f"Lance cannot store column {field.name!r} of type {field.type}: write it as "
                     "another type, or leave it out with `select`."
                 ) from error
+        for name in self.index:
+            self._check_index(schema, name)
         self._check_there()
 
     def prepare(self, schema: pa.Schema) -> dict[str, Any]:
@@ -188,21 +227,32 @@ class Lance(Source, Sink):
         staged: Sequence[Mapping[str, Any]],
         run: str,
         properties: Mapping[str, str],
+        *,
+        removed: Collection[str] | None = None,
     ) -> int:
-        """See `weft.pipelines.tables.commit`."""
-        return tables.commit(token, staged, run, properties)
+        """See `weft.pipelines.tables.commit`; the version with its indexes built."""
+        version = tables.commit(token, staged, run, properties, removed=removed)
+        return indexes.build(self.path, version, self.index) if self.index else version
 
     def publish(self, version: int, run: str, properties: Mapping[str, str]) -> None:
         """See `weft.pipelines.tables.tag`."""
         tables.tag(self.path, version, run, properties)
 
     def _open(self) -> Any:
-        """The dataset at the version that `version` names now."""
+        """The dataset at the version that `version` named when it was first asked for."""
+        if "_pinned" not in self.__dict__:
+            self.__dict__["_pinned"] = self._resolve().version
+        return tables.open_table(self.path, self.__dict__["_pinned"])
+
+    def _resolve(self) -> Any:
         if self.version != tables.LATEST:
             return tables.open_table(self.path, self.version)
         dataset = tables.open_table(self.path)
         tag = dataset.tags.list().get(tables.LATEST)
         return dataset if tag is None else tables.open_table(self.path, tag["version"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {n: v for n, v in self.__dict__.items() if n not in ("_pinned", "_keys")}
 
     def _visible(self, dataset: Any) -> pa.Schema:
         schema = blobs.plain_schema(dataset.schema)
@@ -245,6 +295,20 @@ class Lance(Source, Sink):
             )
         return self.key
 
+    def _check_index(self, schema: pa.Schema, name: str) -> None:
+        have = fields_of(schema)
+        if name not in have:
+            raise PlanError(
+                f"Lance({self.path!r}, index={self.index!r}): no column {name!r} is written. "
+                f"Written: {', '.join(have)}. {nearest(name, have)}".rstrip()
+            )
+        kind = from_arrow(schema.field(name))
+        if not isinstance(kind, Embedding) or kind.dim is None:
+            raise PlanError(
+                f"Lance({self.path!r}, index={self.index!r}): column {name!r} is {kind}; a vector "
+                "index is on an Embedding of a fixed length."
+            )
+
     def _check_there(self) -> None:
         if not tables.exists(self.path):
             path = Path(self.path)
@@ -282,6 +346,12 @@ class _Reader:
         return self._fragment.scanner(
             columns=self._names, with_row_id=True, **where, **_scan_options(batch_rows)
         )
+
+    def listing(self) -> pa.Table:
+        """Keys and versions, in the order of positions."""
+        table = self.scanner(_LISTED_ROWS).to_table()
+        keys, sources = self._envelope(table)
+        return pa.table({KEY: keys, SOURCE: sources})
 
     def judge(
         self, clauses: Sequence[str], start: int, rows: int
@@ -357,12 +427,21 @@ class _Reader:
         return keys, pa.repeat(pa.scalar(self._version), found.num_rows)
 
 
+def _names(given: str | Sequence[str]) -> tuple[str, ...]:
+    """One name or several, each once."""
+    return tuple(dict.fromkeys([given] if isinstance(given, str) else given))
+
+
 def _scan_options(batch_rows: int) -> dict[str, Any]:
     return {
         "batch_size": batch_rows,
         "batch_readahead": _READAHEAD,
         "blob_handling": "all_binary",  # of the scanned columns; others are not touched
     }
+
+
+def _fragments(dataset: Any) -> list[Any]:
+    return sorted(dataset.get_fragments(), key=lambda f: f.fragment_id)
 
 
 def _files(fragment: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,7 +73,10 @@ class Memory(Sink):
         staged: Sequence[Mapping[str, Any]],
         run: str,
         properties: Mapping[str, str],
+        *,
+        removed: Collection[str] | None = None,
     ) -> int:
+        assert removed is None, "it keeps no ledger, so no run is incremental"
         with _LOCK:
             dataset = _DATASETS.setdefault(self.name, _Dataset())
             if run not in dataset.runs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,14 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from weft.connectors.listing import Paths, absolute, list_files, readable
 from weft.connectors.predicates import Indices, Sifted, columns_read, pushable, sift
 from weft.connectors.rowgroups import ParquetFile, Part, footer, refuse_other_columns
-from weft.connectors.slices import chunks, column_types
+from weft.connectors.slices import chunks, column_types, ranges
 from weft.errors import DefinitionError, RowError
+from weft.pipelines.batch import KEY, SOURCE
 from weft.pipelines.connector import Chunk, DroppedRows, FailedRow, Source, Split
 from weft.pipelines.fields import Fields
 
@@ -85,12 +89,40 @@ class Parquet(Source):
     def accepts_predicate(self, predicate: pl.Expr) -> bool:
         return pushable(predicate, self.columns)
 
+    def listing(self) -> pa.Table | None:
+        """Keys by file and number; ``None`` with a key column, which would have to be read."""
+        if self.key is not None:
+            return None
+        parts = [self._keys(file) for file in self._files]
+        rows = [len(keys) for keys in parts]
+        versions = [f"{file.size}-{file.mtime_ns}" for file in self._files]
+        sources = np.repeat(np.array(versions, object), rows)
+        return pa.table({KEY: pa.concat_arrays(parts), SOURCE: pa.array(sources, pa.string())})
+
+    def only(self, keys: pa.Array) -> Parquet:
+        """The same files, with splits of these rows only."""
+        other = dataclasses.replace(self)
+        chosen = [pc.is_in(self._keys(file), keys).to_numpy(False) for file in self._files]
+        other.__dict__.update(_listing=self._listing, _files=self._files, _chosen=chosen)
+        return other
+
+    @functools.cached_property
+    def _chosen(self) -> list[npt.NDArray[np.bool_]]:
+        """Which rows of each file are there: all, unless `only` says otherwise."""
+        return [np.ones(sum(count for count, _ in file.groups), bool) for file in self._files]
+
+    @staticmethod
+    def _keys(file: ParquetFile) -> pa.Array:
+        count = sum(count for count, _ in file.groups)
+        numbers = pa.array(np.arange(count)).cast(pa.string())
+        return pc.binary_join_element_wise(file.key, numbers, "#")
+
     def splits(self, rows: int) -> Iterator[Split]:
         self.columns  # noqa: B018 - checks the key; and read() has the types without the files
-        for file in self._files:
+        for file, chosen in zip(self._files, self._chosen, strict=True):
             first = 0
             for group, (count, size) in enumerate(file.groups):
-                for start in range(0, count, rows):
+                for start, length in ranges(chosen[first : first + count], rows):
                     part = Part(
                         key=file.key,
                         path=file.path,
@@ -98,7 +130,7 @@ class Parquet(Source):
                         mtime_ns=file.mtime_ns,
                         group=group,
                         start=start,
-                        rows=min(rows, count - start),
+                        rows=length,
                         first=first + start,
                     )
                     content = size * part.rows // count
@@ -169,7 +201,9 @@ class Parquet(Source):
 
     def __getstate__(self) -> dict[str, Any]:
         # `columns` travels, so that a worker lists nothing.
-        return {n: v for n, v in self.__dict__.items() if n not in ("_listing", "_files")}
+        return {
+            n: v for n, v in self.__dict__.items() if n not in ("_listing", "_files", "_chosen")
+        }
 
 
 class _Rows:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -126,3 +127,15 @@ def chunks(
         empty = {name: Column(kind, array=array) for name, kind, array in columns}
         envelope = {KEY: Column(TEXT, array=keys), SOURCE: Column(TEXT, array=sources)}
         yield Chunk(Batch(empty, envelope, 0), dropped, failed)
+
+
+def ranges(mask: npt.NDArray[np.bool_], most: int) -> Iterator[tuple[int, int]]:
+    """Start and length of each run of true values, cut into pieces of at most `most`.
+
+    >>> list(ranges(np.array([True, True, True, False, True]), most=2))
+    [(0, 2), (2, 1), (4, 1)]
+    """
+    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+    for start, stop in edges.reshape(-1, 2).tolist():
+        for first in range(start, stop, most):
+            yield first, min(most, stop - first)

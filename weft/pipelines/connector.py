@@ -12,7 +12,7 @@ driver *commits* once, and committing the same run again changes nothing. Then t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,11 @@ class Chunk:
 
 
 class Source:
-    """Base of all sources; a frozen dataclass of parameters, like an operator."""
+    """Base of all sources; a frozen dataclass of parameters, like an operator.
+
+    What it knows of the data, such as a listing, it may keep: a run sees one state of the data.
+    A copy (``copy.copy``) or a pickle knows nothing and looks again.
+    """
 
     @property
     def columns(self) -> Fields:
@@ -95,6 +99,24 @@ class Source:
     def row_bytes(self) -> Mapping[str, int]:
         """Average bytes per value of columns whose type cannot tell, if listing shows it."""
         return {}
+
+    def listing(self) -> pa.Table | None:
+        """Key and version of every row, as columns ``_key`` and ``_source``, in the order of the
+        source and without reading the rows; ``None``: it cannot say.
+
+        What an incremental run compares with the ledger.
+
+        Raises:
+            DefinitionError: there is nothing there, with what was looked for.
+        """
+        return None
+
+    def only(self, keys: pa.Array) -> Source:
+        """This source with no other rows than those of `keys`, which are from its `listing`.
+
+        The same keys are read with the same versions. It may have no rows at all.
+        """
+        raise NotImplementedError
 
     def splits(self, rows: int) -> Iterator[Split]:
         """The source cut into slices of at most `rows` rows, in a fixed order.
@@ -136,6 +158,9 @@ class Sink:
         """What makes two sinks the same sink, as canonical JSON, without secrets."""
         raise NotImplementedError
 
+    incremental = False
+    """Whether `commit` can change some rows and leave the others."""
+
     @property
     def state(self) -> str | None:
         """The folder beside it for journals, ledger and errors; ``None``: it keeps no state."""
@@ -163,8 +188,13 @@ class Sink:
         staged: Sequence[Mapping[str, Any]],
         run: str,
         properties: Mapping[str, str],
+        *,
+        removed: Collection[str] | None = None,
     ) -> int:
-        """Make everything staged the new content, in one step; returns the version.
+        """Make what is staged the content, in one step; returns the version.
+
+        Without `removed` it is the whole content. With it, which an `incremental` sink must be
+        for, the rows of these keys go and all others stay.
 
         Committing a run that is already committed returns its version and changes nothing.
 

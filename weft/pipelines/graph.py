@@ -8,8 +8,9 @@ stand in plans, on the books and in the errors table.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from weft.pipelines.connector import Sink, Source
@@ -156,6 +157,14 @@ class Graph:
     def writes(self) -> Iterator[Node]:
         """The nodes that write."""
         return (n for n in self.nodes if isinstance(n.action, Write))
+
+    def afresh(self) -> Graph:
+        """The same graph with sources that look at what is there now, and have not yet."""
+        nodes = [
+            replace(n, action=Read(copy.copy(n.action.source))) if isinstance(n.action, Read) else n
+            for n in self.nodes
+        ]
+        return replace(self, nodes=tuple(nodes))
 
     def recipe(self) -> str:
         """Digest of everything that decides the rows: same recipe and source, same rows."""

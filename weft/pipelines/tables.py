@@ -1,14 +1,17 @@
 """A Lance table that many stage into and one commits: every write to Lance is in this module.
 
 ``ensure`` makes the table if there is none and gives a token. Workers ``stage`` with the token:
-files are written, nothing is visible. The driver ``commit``s once; the staged files become the
-table's whole content, and what was there stays readable as an older version. ``tag`` is what
-shows the version to readers: ``run-<run>`` for good, ``latest`` until a newer one comes.
+files are written, nothing is visible. The driver ``commit``s once: the staged files become the
+table's whole content, or take the place of the rows that go. What was there stays readable as
+an older version. ``tag`` is what shows the version to readers: ``run-<run>`` for good,
+``latest`` until a newer one comes.
 
-A commit is one ``Overwrite`` against exactly the version that was looked at: with
-``max_retries=0`` it is a compare-and-swap, and it carries its own schema and field ids. The
-others are not, measured on pylance 14.0.2: ``Update`` keeps the old schema (staged floats were
-read back as integers) and, like ``Append``, is rebased over a concurrent append without a word.
+A commit of the whole content is one ``Overwrite`` against exactly the version that was looked
+at: with ``max_retries=0`` it is a compare-and-swap, and it carries its own schema and field ids.
+A commit of changes is one ``Update``, which keeps indices. That is not a compare-and-swap,
+measured on pylance 14.0.2: it keeps the old schema (staged floats were read back as integers),
+so the schemas must be equal, and it is rebased over a concurrent append without a word, so a
+version that is not the next one is refused before anybody sees it.
 Lance does not know a transaction that it has already applied, not even by uuid, so the run's id
 travels in the transaction's properties and is looked for first.
 
@@ -17,11 +20,10 @@ Only local paths are supported: staging needs the size of files that Lance wrote
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,13 +31,17 @@ from typing import Any, NoReturn
 
 import pyarrow as pa
 
-from weft.errors import BooksError, CommitConflict, DefinitionError, PlanError, Refused, nearest
+from weft.errors import CommitConflict, DefinitionError, PlanError, Refused, nearest
 from weft.pipelines import blobs
+from weft.pipelines.fragments import check_staged, content, deletions, digest, written
 
 LATEST = "latest"
 RUN_PROPERTY = "weft.run"
 
 _MESSAGE_PROPERTY = "__lance_commit_message"  # lance.dataset.LANCE_COMMIT_MESSAGE_KEY
+
+_BASE_PROPERTY = "weft.base"
+"""The version that a run committed on top of."""
 
 _BLOB_STORAGE = (2, 2)
 """The oldest Lance file format that has blob columns of the second kind."""
@@ -126,7 +132,7 @@ def ensure(uri: str, schema: pa.Schema) -> dict[str, Any]:
         "schema": schema.serialize().to_pybytes().hex(),
         "storage": storage,
         "read_version": dataset.version,
-        "content": _content(dataset),
+        "content": content(dataset),
     }
 
 
@@ -157,8 +163,8 @@ def stage(token: Mapping[str, Any], table: pa.Table) -> list[dict[str, Any]]:
         {
             "fragment": fragment.to_json(),
             "rows": fragment.physical_rows,
-            "files": dict(_written(data, [f.path for f in fragment.files])),
-            "schema": _digest(token["schema"]),
+            "files": dict(written(data, [f.path for f in fragment.files])),
+            "schema": digest(token["schema"]),
         }
         for fragment in fragments
     ]
@@ -169,8 +175,13 @@ def commit(
     staged: Sequence[Mapping[str, Any]],
     run: str,
     properties: Mapping[str, str],
+    *,
+    removed: Collection[str] | None = None,
 ) -> int:
-    """Make everything staged the table's whole content, in one transaction; its version.
+    """Make what is staged the table's content, in one transaction; its version.
+
+    Without `removed` it is the whole content. With it, the rows of these keys go and all others
+    stay; a key may be staged again.
 
     A run that is already committed is found and nothing changes. An error that leaves open
     whether the commit took place leads back to looking; nothing staged is ever deleted. Other
@@ -190,13 +201,16 @@ def commit(
         dataset = open_table(token["uri"])
         done = _find_run(dataset, run, token["read_version"])
         if done is not None:
-            return done
+            return _check_next(dataset, done, run)
         _check_content(dataset, token, run)
         if len(failures) == _COMMIT_TRIES:
             _give_up(token, run, failures[-1])
-        _check_staged(token, staged)
+        check_staged(token, staged)
         try:
-            return _overwrite(dataset.version, token, staged, run, properties)
+            operation = _operation(dataset, token, staged, removed)
+            message = f"run {run}: {sum(item['rows'] for item in staged)} rows"
+            about = {**properties, RUN_PROPERTY: run, _MESSAGE_PROPERTY: message}
+            return _transact(dataset, token, operation, about)
         except (OSError, RuntimeError) as error:  # conflicts too; any of them may be ambiguous
             failures.append(error)
             time.sleep(0.05 * 2 ** (len(failures) - 1))
@@ -309,6 +323,25 @@ def version_of(uri: str, run: str) -> int:
     return version
 
 
+def same_rows(uri: str, version: int | str) -> bool:
+    """Whether the newest version has the rows of `version`, whatever became of its indices.
+
+    Raises:
+        DefinitionError: there is no such table, version or tag.
+    """
+    return content(open_table(uri)) == content(open_table(uri, version))
+
+
+def fits(uri: str, schema: pa.Schema) -> bool:
+    """Whether the newest version stores just the columns of `schema`, so that rows can be added.
+
+    Raises:
+        DefinitionError: there is no such table.
+    """
+    stored: bool = blobs.stored_schema(schema).equals(open_table(uri).schema)
+    return stored
+
+
 def history(uri: str, limit: int | None = None) -> list[Version]:
     """The table's versions, the newest first; at most `limit`. Reads two small files of each.
 
@@ -352,20 +385,6 @@ def _schema(token: Mapping[str, Any]) -> pa.Schema:
     return pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(token["schema"])))
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _written(data: Path, files: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """Data files and their sidecars, which hold large blobs and which fragments do not name."""
-    for file in files:
-        yield file, (data / file).stat().st_size
-        folder = data / file.removesuffix(".lance")
-        if folder.is_dir():
-            for sidecar in sorted(folder.iterdir()):
-                yield f"{folder.name}/{sidecar.name}", sidecar.stat().st_size
-
-
 def _newest(path: str) -> Any | None:
     import lance
 
@@ -389,14 +408,6 @@ def _create(path: str, schema: pa.Schema) -> Any:
         if dataset is None:
             raise
         return dataset
-
-
-def _content(dataset: Any) -> str:
-    """A digest of what the rows are: the schema and the files, not indices or configuration."""
-    fragments = [f.metadata.to_json() for f in dataset.get_fragments()]
-    files = [([d["path"] for d in f["files"]], f["deletion_file"]) for f in fragments]
-    columns = [(f.name, str(f.type)) for f in dataset.schema]
-    return _digest(json.dumps([columns, files]))
 
 
 def _versions(dataset: Any) -> list[int]:
@@ -425,7 +436,7 @@ def _find_run(dataset: Any, run: str, since: int) -> int | None:
 
 
 def _check_content(dataset: Any, token: Mapping[str, Any], run: str) -> None:
-    if _content(dataset) == token["content"]:
+    if content(dataset) == token["content"]:
         return
     since = [v for v in _versions(dataset) if v > token["read_version"]]
     others = [f"{v} (run {_properties(dataset, v).get(RUN_PROPERTY, 'unknown')})" for v in since]
@@ -436,53 +447,49 @@ def _check_content(dataset: Any, token: Mapping[str, Any], run: str) -> None:
     )
 
 
-def _check_staged(token: Mapping[str, Any], staged: Sequence[Mapping[str, Any]]) -> None:
-    """Lance checks none of this: a missing file makes a version that nobody can read."""
-    data = Path(token["uri"], "data")
-    schema = _digest(token["schema"])
-    seen: set[str] = set()
-    wrong: list[str] = []
-    for item in staged:
-        if item["schema"] != schema:
-            raise PlanError(
-                f"{token['uri']}: {next(iter(item['files']))} was staged for another schema "
-                "than this run's. Stage everything of a run with one token."
-            )
-        for file, size in item["files"].items():
-            path = data / file
-            if file in seen:
-                wrong.append(f"{file} is given twice")
-            elif not path.is_file():
-                wrong.append(f"{file} is missing")
-            elif path.stat().st_size != size:
-                wrong.append(f"{file} has {path.stat().st_size} bytes, not {size}")
-            seen.add(file)
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise BooksError(
-            f"{data}: {'; '.join(wrong[:3])}{more}. Nothing was committed. Was the folder "
-            "cleaned while the run was going on? Run the units again that staged these files."
-        )
-
-
-def _overwrite(
-    version: int,
+def _operation(
+    dataset: Any,
     token: Mapping[str, Any],
     staged: Sequence[Mapping[str, Any]],
-    run: str,
-    properties: Mapping[str, str],
-) -> int:
-    from lance import LanceDataset, LanceOperation, Transaction
+    removed: Collection[str] | None,
+) -> Any:
+    from lance import LanceOperation
     from lance.fragment import FragmentMetadata
 
-    fragments = [FragmentMetadata.from_json(json.dumps(item["fragment"])) for item in staged]
-    message = f"run {run}: {sum(item['rows'] for item in staged)} rows"
-    transaction = Transaction(
-        version,
-        LanceOperation.Overwrite(blobs.stored_schema(_schema(token)), fragments),
-        transaction_properties={**properties, RUN_PROPERTY: run, _MESSAGE_PROPERTY: message},
-    )
-    return int(LanceDataset.commit(token["uri"], transaction, max_retries=0).version)
+    new = [FragmentMetadata.from_json(json.dumps(item["fragment"])) for item in staged]
+    schema = blobs.stored_schema(_schema(token))
+    if removed is None:
+        return LanceOperation.Overwrite(schema, new)
+    if not schema.equals(dataset.schema):
+        raise PlanError(
+            f"{token['uri']}: the rows to add have other columns than the table, so the table "
+            "must be replaced as a whole. Run with --fresh."
+        )
+    gone, thinned = deletions(dataset, removed)
+    return LanceOperation.Update(gone, thinned, new)
+
+
+def _transact(
+    dataset: Any, token: Mapping[str, Any], operation: Any, about: Mapping[str, str]
+) -> int:
+    from lance import LanceDataset, Transaction
+
+    properties = {**about, _BASE_PROPERTY: str(dataset.version)}
+    transaction = Transaction(dataset.version, operation, transaction_properties=properties)
+    made = LanceDataset.commit(token["uri"], transaction, max_retries=0)
+    return _check_next(made, int(made.version), about[RUN_PROPERTY])
+
+
+def _check_next(dataset: Any, version: int, run: str) -> int:
+    """`version` of a run, if nobody came between it and the version it was made for."""
+    base = _properties(dataset, version).get(_BASE_PROPERTY)
+    if base is not None and int(base) + 1 != version:
+        raise CommitConflict(
+            f"{dataset.uri}: somebody else wrote version {version - 1} while run {run!r} committed "
+            f"on top of version {base}. Their mixture is version {version}, which no tag names. "
+            "Run again with --fresh."
+        )
+    return version
 
 
 def _give_up(token: Mapping[str, Any], run: str, failure: Exception) -> NoReturn:

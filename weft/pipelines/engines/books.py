@@ -58,6 +58,7 @@ class Outcomes:
     sources: list[str]
     errors: list[tuple[str, str]] = field(default_factory=list)  # (exception type, message)
     children: list[int] = field(default_factory=list)
+    parents: list[str | None] = field(default_factory=list)  # empty: none of the rows has one
 
 
 Books = dict[str, Count]

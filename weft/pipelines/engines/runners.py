@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from weft.errors import ContractError, RowError, WeftError, redact
 from weft.pipelines.batch import (
+    PARENT,
     SOURCE,
     Batch,
     Column,
@@ -56,6 +57,7 @@ class Work:
     ) -> None:
         """Record that `rows` of `batch` met an end at step `node`."""
         keys, sources = batch.keys, batch.envelope[SOURCE].values
+        parents = batch.envelope[PARENT].values if PARENT in batch.envelope else None
         self.outcomes.append(
             Outcomes(
                 node,
@@ -63,6 +65,7 @@ class Work:
                 [str(keys[i]) for i in rows],
                 [str(sources[i]) for i in rows],
                 [(type(e).__name__, redact(str(e) or repr(e))) for e in errors or []],
+                parents=[] if parents is None else [parents[i] for i in rows],
             )
         )
 

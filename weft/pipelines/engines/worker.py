@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from weft.errors import redact
 from weft.pipelines.batch import COUNT, ENVELOPE, INDEX, KEY, PARENT, SOURCE, Batch, concat_batches
-from weft.pipelines.connector import Chunk, Split
+from weft.pipelines.connector import Chunk, Source, Split
 from weft.pipelines.engines.allocator import tune_allocator
 from weft.pipelines.engines.books import Count, Outcomes, new_books
 from weft.pipelines.engines.expand import ExpandRunner
@@ -42,10 +42,12 @@ LEDGER_SCHEMA = pa.schema(
         pa.field(SOURCE, pa.string(), nullable=False),
         pa.field("outcome", pa.string(), nullable=False),
         pa.field("step", pa.string(), nullable=False),
+        pa.field(PARENT, pa.string()),
         pa.field("children", pa.int32()),
     ]
 )
-"""One row for each row that ended: kept, dropped, failed, nulled or expanded, and at which step."""
+"""One row for each row that ended: kept, dropped, failed or expanded, and at which step; of a
+child the key of its parent."""
 
 ERRORS_SCHEMA = pa.schema(
     [
@@ -288,16 +290,18 @@ def dataset_schema(plan: Plan, write: Step) -> pa.Schema:
     return pa.schema(own + [arrow_field(n, t) for n, t in write.columns.items()])
 
 
-def units_of(plan: Plan, rows: int) -> Iterator[Unit]:
+def units_of(plan: Plan, rows: int, sources: Mapping[str, Source] | None = None) -> Iterator[Unit]:
     """The units of a plan: each source cut into slices of at most `rows` rows.
 
-    A unit's id depends on what it reads and on the recipe, and on nothing else.
+    `sources` take the place of the plan's own, by read: the same with fewer rows. A unit's id
+    depends on what it reads and on the recipe, and on nothing else.
     """
     from weft.pipelines.operator import digest
 
     for step in plan.reads():
         assert isinstance(step.action, Read)
-        for split in step.action.source.splits(rows):
+        source = (sources or {}).get(step.id, step.action.source)
+        for split in source.splits(rows):
             yield Unit(digest([plan.recipe, step.id, split.id]), step.id, split)
 
 
@@ -317,6 +321,7 @@ def _ledger(write: str, batches: Iterable[Batch], outcomes: Iterable[Outcomes]) 
             SOURCE: b.envelope[SOURCE].array,
             "outcome": pa.repeat("kept", b.rows),
             "step": pa.repeat(write, b.rows),
+            PARENT: b.envelope[PARENT].array if PARENT in b.envelope else pa.nulls(b.rows),
             "children": pa.nulls(b.rows, pa.int32()),
         }
         for b in batches
@@ -327,12 +332,13 @@ def _ledger(write: str, batches: Iterable[Batch], outcomes: Iterable[Outcomes]) 
             SOURCE: pa.array(o.sources, pa.string()),
             "outcome": pa.repeat(o.kind, len(o.keys)),
             "step": pa.repeat(o.node, len(o.keys)),
+            PARENT: pa.array(o.parents or [None] * len(o.keys), pa.string()),
             "children": _children(o),
         }
         for o in outcomes
         if o.kind != "nulled"  # a nulled row went on: its end is told by a later step
     ]
-    tables = [pa.table(p, schema=LEDGER_SCHEMA) for p in parts]
+    tables = [pa.table({n: p[n] for n in LEDGER_SCHEMA.names}).cast(LEDGER_SCHEMA) for p in parts]
     return pa.concat_tables(tables) if tables else LEDGER_SCHEMA.empty_table()
 
 

@@ -26,6 +26,7 @@ def summarise(result: RunResult) -> list[str]:
         return _in_sync(result)
     return [
         *_head(result),
+        *_increment(result),
         _rows(result),
         *_dropped(result),
         *_failed(result),
@@ -44,8 +45,14 @@ def _head(result: RunResult) -> list[str]:
     timing = duration(result.seconds) + (start if result.startup_seconds >= 0.1 else "")
     lines = [f"{result.plan.name}: run {result.run} {result.state} in {timing}"]
     for write, uri in result.uris.items():
-        lines.append(f"  {uri}: version {result.versions[write]}, {result.kept[write]:,} rows")
+        rows = f"{result.kept[write]:,} rows" + (" written" if result.increment else "")
+        lines.append(f"  {uri}: version {result.versions[write]}, {rows}")
     return lines
+
+
+def _increment(result: RunResult) -> list[str]:
+    told = [f"{count:,} {what}" for what, count in result.increment.items() if count]
+    return [_line("source", ", ".join(told) or "nothing changed")] if result.increment else []
 
 
 def _rows(result: RunResult) -> str:
@@ -124,7 +131,7 @@ def _what(plan: Plan, name: str) -> str:
     for step in plan.steps:
         for predicate in step.predicates:
             if predicate.node == name:
-                return f"{predicate.expression}, in the source"
+                return f"{predicate.expression}, in {step.id}"
         if step.id == name and isinstance(step.action, Where):
             return str(step.action.predicate)
         if step.id == name and isinstance(step.action, Apply):

@@ -43,7 +43,7 @@ class Budget:
         return failed > self.rows and failed > self.share * rows
 
     def check(self, failed: int, rows: int, reasons: str) -> None:
-        """Stop the run if too many of its rows failed; `rows` is all it will read.
+        """Stop the run if too many of its rows failed; `rows` is all that the source has.
 
         Raises:
             OverBudget: they did; the message says why they failed.

@@ -5,6 +5,7 @@
     photos.lance.weft/runs/20261120-141500-0423fa9/
         run.json          what was asked: pipeline, parameters, recipe, plan, sinks
         units.arrow       the work: every unit, with what its source needs to read it
+        removed.arrow     of an incremental run: keys, by read, of rows that changed or are gone
         receipts/ID.json  a unit that is done; its rows are staged and it is never run again
         state.json        how far it is: running, publishing, published, failed, …
 
@@ -17,7 +18,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,9 +62,17 @@ class Journal:
         """The folder of receipts."""
         return self.path / "receipts"
 
-    def begin(self, about: dict[str, Any], units: list[Unit]) -> None:
+    def begin(
+        self,
+        about: dict[str, Any],
+        units: list[Unit],
+        removed: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         """Write down what the run sets out to do. `state.json` comes last: it makes it a run."""
         self.receipts_path.mkdir(parents=True)
+        rows = [(read, key) for read, keys in (removed or {}).items() for key in keys]
+        columns = [pa.array([row[i] for row in rows], pa.string()) for i in range(2)]
+        write_whole(self.path / "removed.arrow", _ipc(pa.table(columns, ["read", "key"])))
         write_whole(self.path / "run.json", _json(about))
         write_whole(self.path / "units.arrow", _units_bytes(units))
         self.set_state("running")
@@ -84,6 +93,15 @@ class Journal:
             Unit(r["id"], r["read"], Split(r["split"], r["rows"], r["payload"], r["content_bytes"]))
             for r in rows
         ]
+
+    def removed(self) -> dict[str, list[str]]:
+        """The keys, by read, of rows that the run takes the place of."""
+        with pa.ipc.open_file(self.path / "removed.arrow") as reader:
+            rows = reader.read_all().to_pylist()
+        found: dict[str, list[str]] = {}
+        for row in rows:
+            found.setdefault(row["read"], []).append(row["key"])
+        return found
 
     def receipts(self) -> Iterator[Receipt]:
         """The receipts that are there, in the order of their names."""
@@ -151,8 +169,12 @@ def _units_bytes(units: list[Unit]) -> bytes:
     table = pa.table(
         [pa.array(c, f.type) for c, f in zip(columns, _UNITS, strict=True)], schema=_UNITS
     )
+    return _ipc(table)
+
+
+def _ipc(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, _UNITS) as writer:
+    with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     data: bytes = sink.getvalue().to_pybytes()
     return data

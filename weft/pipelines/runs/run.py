@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import weft
 from weft.errors import DefinitionError, Interrupted, OverBudget, PlanError, redact
+from weft.pipelines import tables
 from weft.pipelines.compile import compile_plan
 from weft.pipelines.engines.books import Books, balance, new_books, sum_books
 from weft.pipelines.engines.receipts import Receipt
@@ -28,6 +29,12 @@ from weft.pipelines.plan import Plan, lower
 from weft.pipelines.resources import Cluster, this_machine
 from weft.pipelines.runs import publish
 from weft.pipelines.runs.budget import Budget
+from weft.pipelines.runs.increment import (
+    STEPS_PROPERTY,
+    Increment,
+    find_increment,
+    steps_property,
+)
 from weft.pipelines.runs.journal import Journal, journal_of, new_run_id, whoami
 from weft.pipelines.runs.lease import Lease, hold, refuse_if_held
 from weft.pipelines.runs.work import cut, input_digest, nothing_to_do, unfinished
@@ -62,7 +69,9 @@ class RunResult:
     """What became of a run.
 
     `rows` are the rows read; `kept` and `versions` are by write step. `seconds` is the time
-    this attempt took, without the start of the engine, which `startup_seconds` is.
+    this attempt took, without the start of the engine, which `startup_seconds` is. `increment`
+    says of an incremental run how many rows of the source were new, changed, deleted, retried
+    and unchanged; it is empty if all rows were processed.
     """
 
     run: str
@@ -78,6 +87,7 @@ class RunResult:
     startup_seconds: float = 0.0
     rows_resumed: int = 0
     engine: str = "local"
+    increment: dict[str, int] = field(default_factory=dict)
 
     @property
     def failed(self) -> int:
@@ -99,6 +109,7 @@ class RunResult:
             "rows": self.rows,
             "failed": self.failed,
             "rows_resumed": self.rows_resumed,
+            "increment": self.increment,
             "seconds": round(self.seconds, 3),
             "startup_seconds": round(self.startup_seconds, 3),
             "writes": [
@@ -122,6 +133,7 @@ def run(
     address: str | None = None,
     cluster: Cluster | None = None,
     fresh: bool = False,
+    retry_failed: bool = False,
     budget: Budget | None = None,
     listener: Listener | None = None,
     target: str | None = None,
@@ -129,7 +141,9 @@ def run(
     """Run a pipeline and publish what it wrote.
 
     An unfinished run of the same recipe on the same dataset is gone on with. A dataset that
-    the same recipe made of the same input is in sync, and nothing runs.
+    the same recipe made of the same input is in sync, and nothing runs. If only the input has
+    changed, the new and the changed rows are processed, and what was made of changed and of
+    deleted ones goes.
 
     Args:
         pipeline: what to run.
@@ -137,6 +151,7 @@ def run(
         address: of a Ray cluster; without one Ray is started on this machine.
         cluster: plan for this shape instead of what the engine finds.
         fresh: start anew, whatever is there.
+        retry_failed: process rows that failed again, though nothing has changed.
         budget: how many rows may fail.
         listener: hears how it goes.
         target: how the command line names the pipeline, for `weft resume`.
@@ -148,9 +163,10 @@ def run(
         Interrupted: stopped by the user.
         WeftError: it failed; its finished units are kept for resume.
     """
-    plain = lower(pipeline.graph)
+    graph = pipeline.graph.afresh()
+    plain = lower(graph)
     _check_targets(plain)
-    if not fresh and (versions := nothing_to_do(plain)) is not None:
+    if not (fresh or retry_failed) and (versions := nothing_to_do(plain)) is not None:
         return RunResult(
             "", "in sync", plain, 0, new_books(plain), versions=versions, uris=_uris(plain)
         )
@@ -159,9 +175,10 @@ def run(
     startup = perf_counter() - began
     listener = listener or Listener()
     listener.engine_started(engine, startup)
-    plan = compile_plan(pipeline.graph, found)
+    plan = compile_plan(graph, found)
     attempt = _Attempt(pipeline, plan, found, listener, budget or Budget())
     attempt.engine, attempt.target, attempt.startup = engine, target, startup
+    attempt.plain, attempt.retry_failed = plain, retry_failed
     with ExitStack() as stack:
         return attempt.run(execute, stack, fresh=fresh)
 
@@ -202,7 +219,7 @@ class _Job:
     units: list[Unit]
     targets: dict[str, Target]
     receipts: list[Receipt]
-    inputs: str
+    about: dict[str, Any]
 
 
 class _Attempt:
@@ -211,6 +228,8 @@ class _Attempt:
     engine: str
     target: str | None
     startup: float
+    plain: Plan
+    retry_failed: bool
 
     def __init__(
         self, pipeline: Pipeline, plan: Plan, cluster: Cluster, listener: Listener, budget: Budget
@@ -238,7 +257,7 @@ class _Attempt:
             return self._go_on(execute, going_on)
         if old is not None:
             self._abandon(old, fresh=fresh)
-        return self._begin(execute, run)
+        return self._begin(execute, run, fresh=fresh)
 
     def _same_recipe(self, old: Journal | None, *, fresh: bool) -> Journal | None:
         """The unfinished run, if this one is to go on with it."""
@@ -251,16 +270,31 @@ class _Attempt:
         self.listener.notice(f"Run {old.run} was not finished and is abandoned: {why}.")
         old.set_state("abandoned", reason=why)
 
-    def _begin(self, execute: Any, run: str) -> RunResult:
+    def _begin(self, execute: Any, run: str, *, fresh: bool) -> RunResult:
         inputs = input_digest(self.plan)
-        units = cut(self.plan, self.cluster)
+        found = self._increment(fresh=fresh)
+        units = cut(self.plan, self.cluster, found.sources if found else None)
         targets = publish.prepare(self.plan)
         journal = journal_of(self.states[0], run)
         about = self._about(run, inputs, targets, units)
-        journal.begin(about, units)
+        about |= {"base": found.base, "increment": dict(found.counts)} if found else {}
+        journal.begin(about, units, found.removed if found else None)
         for state in self.states[1:]:
             journal_of(state, run).begin({**about, "journal": str(journal.path)}, [])
-        return self._work(execute, _Job(journal, units, targets, [], inputs))
+        return self._work(execute, _Job(journal, units, targets, [], about))
+
+    def _increment(self, *, fresh: bool) -> Increment | None:
+        """What changed since the last run, if the rest of its rows can stay."""
+        if fresh:
+            return None
+        found = find_increment(self.plain, retry_failed=self.retry_failed)
+        published = any(tables.latest(publish.sink_of(s).uri) for s in self.plain.writes())
+        if isinstance(found, Increment):
+            self.listener.notice(f"Since run {found.base}: {found}.")
+            return found
+        if published:
+            self.listener.notice(f"All rows are processed: {found.why}.")
+        return None
 
     def _go_on(self, execute: Any, journal: Journal) -> RunResult:
         about = journal.about()
@@ -269,19 +303,28 @@ class _Attempt:
         self.listener.notice(
             f"Going on with run {journal.run}: {len(receipts)} of {len(units)} units are done."
         )
-        return self._work(execute, _Job(journal, units, targets, receipts, about["input"]))
+        return self._work(execute, _Job(journal, units, targets, receipts, about))
 
     def _work(self, execute: Any, job: _Job) -> RunResult:
         journal, receipts = job.journal, job.receipts
         context = Context(journal.run, str(journal.receipts_path), job.targets)
         self._set_state(journal, "running", **whoami())
         try:
-            result = self._execute(execute, context, job.units, receipts)
+            unchanged = job.about.get("increment", {}).get("unchanged", 0)
+            result = self._execute(execute, context, job.units, receipts, unchanged)
             self._set_state(journal, "publishing")
-            properties = self._properties(result, job.inputs)
+            properties = self._properties(result, job.about["input"])
             versions = publish.publish(
-                self.plan, journal.run, job.targets, receipts, properties, leases=self.leases
+                self.plan,
+                journal.run,
+                job.targets,
+                receipts,
+                properties,
+                leases=self.leases,
+                base=job.about.get("base"),
+                removed=journal.removed(),
             )
+            result = replace(result, increment=job.about.get("increment", {}))
         except KeyboardInterrupt:
             self._set_state(journal, "interrupted")
             done = len(list(journal.receipts()))  # some may have ended since the last was seen
@@ -319,9 +362,17 @@ class _Attempt:
         return self._done(result, versions)
 
     def _execute(
-        self, execute: Any, context: Context, units: list[Unit], receipts: list[Receipt]
+        self,
+        execute: Any,
+        context: Context,
+        units: list[Unit],
+        receipts: list[Receipt],
+        unchanged: int = 0,
     ) -> RunResult:
-        """Run the units that have no receipt yet; `receipts` grows to one for each unit."""
+        """Run the units that have no receipt yet; `receipts` grows to one for each unit.
+
+        Rows of the source that are `unchanged` count for the share of the error budget.
+        """
         done = {r["unit"] for r in receipts}
         resumed = sum(r["rows"] for r in receipts)
         rows = sum(u.split.rows for u in units)
@@ -340,11 +391,11 @@ class _Attempt:
             for name, line in sum_books(self.plan, [receipt["books"]]).items():
                 books[name].add(line)
             self.listener.advanced(reached, books, samples)
-            self.budget.check(failures(books), rows, reasons(samples))
+            self.budget.check(failures(books), rows + unchanged, reasons(samples))
         order = {unit.id: number for number, unit in enumerate(units)}
         receipts.sort(key=lambda r: order[r["unit"]])  # the dataset in the order of the source
         kept = {s.id: sum(r["writes"][s.id]["rows"] for r in receipts) for s in self.plan.writes()}
-        self.budget.check(failures(books), rows, reasons(samples))
+        self.budget.check(failures(books), rows + unchanged, reasons(samples))
         balance(self.plan, books, rows, kept)
         return RunResult(
             run=context.run,
@@ -370,6 +421,7 @@ class _Attempt:
         return {
             "weft.pipeline": self.plan.name,
             "weft.recipe": self.plan.recipe,
+            STEPS_PROPERTY: steps_property(self.plain),
             "weft.input": inputs,
             "weft.rows": str(result.rows),
             "weft.failed": str(result.failed),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from weft.pipelines import tables
-from weft.pipelines.connector import Sink
+from weft.pipelines.connector import Sink, Source
 from weft.pipelines.engines.worker import Unit, units_of
 from weft.pipelines.graph import Read, Write
 from weft.pipelines.operator import digest
@@ -25,16 +27,19 @@ _SMALL = 8
 """Rows below which a unit is hardly worth its receipt."""
 
 
-def cut(plan: Plan, cluster: Cluster) -> list[Unit]:
-    """The units of a run: several for each CPU, if the source is large enough for that."""
-    units = list(units_of(plan, plan.unit_rows))
+def cut(plan: Plan, cluster: Cluster, sources: Mapping[str, Source] | None = None) -> list[Unit]:
+    """The units of a run: several for each CPU, if the source is large enough for that.
+
+    `sources` take the place of the plan's own, by read, in an incremental run.
+    """
+    units = list(units_of(plan, plan.unit_rows, sources))
     rows = sum(u.split.rows for u in units)
     cpus = int(max(1, cluster.cpus))
     each = 2 if plan.unit_rows >= _TINY_ROWS else _UNITS_PER_CPU
     if len(units) >= each * cpus:
         return units
     share, least = -(-rows // (each * cpus)), min(_SMALL, -(-rows // cpus))
-    return list(units_of(plan, max(1, share, least)))
+    return list(units_of(plan, max(1, share, least), sources))
 
 
 def input_digest(plan: Plan) -> str:
