@@ -8,6 +8,9 @@ SHELL := /bin/bash
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 DAFT := .venv/daft/.installed
+# Programs that tests compare with or start, and the Debian packages that have them.
+TOOLS := ffmpeg ffprobe pdftotext redis-server chromium
+PACKAGES := ffmpeg poppler-utils redis-server chromium
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # Tried in this order; the versions in constraints.txt are tested with the first.
@@ -26,8 +29,21 @@ install: $(INSTALLED) ## make .venv with weft and its tools; the others do it wh
 demo: $(INSTALLED) ## run photographs through a pipeline on Ray and draw a contact sheet
 	@python examples/demo.py
 
+.PHONY: tools
+tools: ## install the programs that tests compare with, where apt-get can
+	@missing=$$(for tool in $(TOOLS); do command -v $$tool >/dev/null || echo $$tool; done); \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing $(PACKAGES), which tests compare with."; \
+	  apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(PACKAGES) >/dev/null; \
+	else \
+	  echo "Tests that need these programs are skipped:" $$missing; \
+	  echo "On Debian: apt-get install $(PACKAGES)"; \
+	fi
+
 .PHONY: test
-test: $(INSTALLED) ## run all tests, doctests and examples
+test: $(INSTALLED) tools ## run all tests, doctests and examples
 	@python -m pytest
 
 .PHONY: lint

@@ -116,7 +116,7 @@ def test_heavy_libraries_have_one_home(name: str) -> None:
     if uses(name, "torch"):
         assert below(name, "operators") or name == "connectors.feed"
     if any(uses(name, library) for library in MEDIA):
-        assert below(name, "operators")
+        assert below(name, "operators") or below(name, "samples")
 
 
 def test_the_homes_are_there() -> None:

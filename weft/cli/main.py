@@ -27,6 +27,9 @@ COMMANDS = {
     "show": "Show one run in full.",
     "errors": "Show the rows that failed, and why.",
     "history": "List the versions of a dataset.",
+    "schedule": "Run pipelines at their times, or when their input has changed.",
+    "search": "Find the rows nearest to words, a picture or another row.",
+    "sample": "Write a small multimodal data set to try things on.",
     "operators": "List the built-in operators, or explain one.",
     "doctor": "Check this machine; say what to fix.",
 }
