@@ -323,25 +323,6 @@ def version_of(uri: str, run: str) -> int:
     return version
 
 
-def same_rows(uri: str, version: int | str) -> bool:
-    """Whether the newest version has the rows of `version`, whatever became of its indices.
-
-    Raises:
-        DefinitionError: there is no such table, version or tag.
-    """
-    return content(open_table(uri)) == content(open_table(uri, version))
-
-
-def fits(uri: str, schema: pa.Schema) -> bool:
-    """Whether the newest version stores just the columns of `schema`, so that rows can be added.
-
-    Raises:
-        DefinitionError: there is no such table.
-    """
-    stored: bool = blobs.stored_schema(schema).equals(open_table(uri).schema)
-    return stored
-
-
 def history(uri: str, limit: int | None = None) -> list[Version]:
     """The table's versions, the newest first; at most `limit`. Reads two small files of each.
 

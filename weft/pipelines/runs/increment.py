@@ -20,8 +20,10 @@ import pyarrow as pa
 
 from weft.pipelines import tables
 from weft.pipelines.batch import KEY, PARENT, SOURCE
+from weft.pipelines.blobs import stored_schema
 from weft.pipelines.connector import Source
 from weft.pipelines.engines.worker import dataset_schema
+from weft.pipelines.fragments import content
 from weft.pipelines.graph import Read
 from weft.pipelines.operator import digest
 from weft.pipelines.plan import Plan, Step
@@ -108,13 +110,24 @@ def _base(plan: Plan, write: Step) -> str | Everything:
     if properties.get("weft.recipe") != plan.recipe:
         return Everything(_changed(plan, properties, sink.uri))
     run = properties[tables.RUN_PROPERTY]
-    if not tables.same_rows(sink.uri, version):
+    if not _same_rows(sink.uri, version):
         return Everything(f"the rows of {sink.uri} were changed by something else than a run")
-    if not tables.same_rows(ledger_uri(sink.state), f"run-{run}"):
+    if not _same_rows(ledger_uri(sink.state), f"run-{run}"):
         return Everything(f"the ledger of {sink.uri} is not that of run {run}")
-    if not tables.fits(sink.uri, dataset_schema(plan, write)):
+    if not _fits(sink.uri, dataset_schema(plan, write)):
         return Everything(f"the columns of {sink.uri} are of other types now")
     return run
+
+
+def _same_rows(uri: str, version: int | str) -> bool:
+    """Whether the newest version has the rows of `version`, whatever became of its indices."""
+    return content(tables.open_table(uri)) == content(tables.open_table(uri, version))
+
+
+def _fits(uri: str, schema: pa.Schema) -> bool:
+    """Whether the newest version stores just the columns of `schema`, so that rows can be added."""
+    stored: bool = stored_schema(schema).equals(tables.open_table(uri).schema)
+    return stored
 
 
 def _changed(plan: Plan, properties: Mapping[str, str], uri: str) -> str:
