@@ -45,6 +45,9 @@ class Type(metaclass=_TypeMeta):
 
     nullable: bool = dataclasses.field(default=False, kw_only=True)
 
+    as_arrow: ClassVar[bool] = False
+    """Whether an operator is given the Arrow array of the column bound to a port of this type."""
+
     @property
     def storage(self) -> pa.DataType:
         """The Arrow type of the column."""
