@@ -1,0 +1,1 @@
+"""Schedules: which run is due when, each of them once, by however many daemons."""
