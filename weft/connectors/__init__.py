@@ -7,8 +7,11 @@ from typing import Any
 
 _HOME = {
     "Arrow": "arrow",
+    "FeatureStore": "feast",
+    "Feed": "feed",
     "Files": "files",
     "Lance": "lance",
+    "MCAP": "mcap",
     "Memory": "memory",
     "Parquet": "parquet",
 }
