@@ -333,7 +333,7 @@ class TestValue:
         ("paths", "kind"),
         [
             ("*.jpg", "image"), ("**/*.AVIF", "image"), ("a.mp4", "video"), ("*.flac", "audio"),
-            ("*.pdf", "document"), (["*.jpg", "x/*.png"], "image"), (["*.jpg", "*.mp4"], None),
+            ("*.pdf", "pdf"), (["*.jpg", "x/*.png"], "image"), (["*.jpg", "*.mp4"], None),
             ("folder", None), ("*", None),
         ],
     )  # fmt: skip

@@ -88,7 +88,7 @@ def test_cargo() -> None:
     assert set(cargo.ports) == {"pages", "select"}
     found = unpack_cargo(plan, pack_cargo(plan, cargo))
     assert found.unit == cargo.unit
-    assert found.seconds == cargo.seconds
+    assert found.stages == cargo.stages
     assert found.work.books == cargo.work.books
     assert found.work.outcomes == cargo.work.outcomes
     assert {o.kind for o in found.work.outcomes} == {"failed", "expanded"}

@@ -54,6 +54,7 @@ def _lines(about: dict[str, Any], state: dict[str, Any], steps: Steps, done: int
         lines.append(_line("error", state.get("error") or state["reason"]))
     if steps:
         lines += ["", *_books(steps)]
+    lines += _stages(state.get("result", {}))
     return [*lines, "", about["plan"]]
 
 
@@ -73,9 +74,21 @@ def _books(steps: Steps) -> list[str]:
     total = sum(line["seconds"] for line in steps.values()) or 1.0
     rows = [["step", *_COUNTS, "seconds", "share"]]
     for name, line in steps.items():
-        counts = [f"{line[count]:,.0f}" for count in _COUNTS]
+        counts = [f"{line.get(count, 0):,.0f}" for count in _COUNTS]
         rows.append([name, *counts, f"{line['seconds']:,.2f}", f"{line['seconds'] / total:.0%}"])
     return aligned(rows, right=frozenset(range(1, len(rows[0])))).split("\n")
+
+
+def _stages(result: dict[str, Any]) -> list[str]:
+    if not result.get("stages"):
+        return []
+    rows = [["stage", "workers", "seconds", "busy"]]
+    for use in result["stages"]:
+        kind = "pool of" if use["pooled"] else "tasks on"
+        workers, steps = f"{kind} {use['workers']:g}", ", ".join(use["steps"])
+        rows.append([steps, workers, f"{use['seconds']:,.2f}", f"{use['busy']:.0%}"])
+    lines = ["", *aligned(rows, right=frozenset((2, 3))).split("\n")]
+    return [*lines, *([f"slow side  {result['slow_side']}"] if result["slow_side"] else [])]
 
 
 def _line(head: str, text: str) -> str:

@@ -31,7 +31,9 @@ _KINDS = {
         "image": "jpg jpeg png webp gif tif tiff bmp avif",
         "video": "mp4 mov mkv webm avi m4v mpg mpeg ts",
         "audio": "wav mp3 flac ogg opus m4a aac",
-        "document": "pdf",
+        "pdf": "pdf",
+        "mcap": "mcap",
+        "text": "txt md",
     }.items()
     for extension in extensions.split()
 }
@@ -63,8 +65,9 @@ class Files(Source):
     instance, when first needed. A file that cannot be read, or that is no longer as it was
     listed, is a failed row; the others go on.
 
-    `kind` says what the content is: ``"image"``, ``"video"``, ``"audio"``, ``"document"`` or
-    your own; by default it follows from the extensions in `paths`, if all say the same.
+    `kind` says what the content is: ``"image"``, ``"video"``, ``"audio"``, ``"pdf"``,
+    ``"mcap"``, ``"text"`` or your own; by default it follows from the extensions in `paths`, if
+    all say the same.
 
     >>> import pathlib, tempfile
     >>> folder = pathlib.Path(tempfile.mkdtemp())

@@ -98,8 +98,7 @@ def video_stream(
     streams = [s for s in container.streams.video if not _is_cover(s)]
     if not streams:
         raise RowError(
-            f"{what}: the file has no video. Given streams: {_kinds(container)}. Drop the row, "
-            "or keep such files out with a filter on Probe."
+            f"{what}: the file has no video. Given streams: {_kinds(container)}. Drop the row."
         )
     stream = streams[0]
     context = _context(stream, what)
@@ -129,8 +128,7 @@ def audio_stream(container: Any, what: str) -> Any:
     """
     if not container.streams.audio:
         raise RowError(
-            f"{what}: the file has no sound. Given streams: {_kinds(container)}. Drop the row, "
-            "or keep such files out with a filter on Probe."
+            f"{what}: the file has no sound. Given streams: {_kinds(container)}. Drop the row."
         )
     stream = container.streams.audio[0]
     context = _context(stream, what)

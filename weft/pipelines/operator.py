@@ -79,8 +79,9 @@ class Operator:
     def absorb(self, following: Operator, port: str) -> Operator | None:
         """One operator that answers as this one then `following` on its output, or ``None``.
 
-        It is how a decoder takes over the resize that comes after it. `following` has one port
-        in and one out; it reads what this operator writes to `port` and takes its place.
+        It is how a decoder takes over the resize that comes after it. `following` changes in
+        place what this operator writes to `port`. If it reads or changes other ports too, they
+        are this operator's ports of the same names.
         """
         return None
 

@@ -59,7 +59,7 @@ def pack_cargo(plan: Plan, cargo: Cargo) -> pa.Table:
     noted = {
         "books": {n: dataclasses.asdict(line) for n, line in cargo.work.books.items()},
         "outcomes": [dataclasses.asdict(o) for o in cargo.work.outcomes],
-        "seconds": cargo.seconds,
+        "stages": cargo.stages,
     }
     rows = [
         *_unit_parcels(cargo.unit),
@@ -83,7 +83,7 @@ def unpack_cargo(plan: Plan, table: pa.Table) -> Cargo:
             work = Work({n: Count(**line) for n, line in noted["books"].items()})
             work.outcomes = [_outcomes(o) for o in noted["outcomes"]]
             cargo = Cargo(unit, work)
-            cargo.seconds = noted["seconds"]
+            cargo.stages = [(began, seconds) for began, seconds in noted["stages"]]
         elif not port.startswith("_"):
             rows = pa.ipc.open_stream(data.as_buffer()).read_all()
             ports[port] = [batch_from_arrow(rows, plan.step(port).columns)]

@@ -216,6 +216,7 @@ class ApplyRunner(Runner):
         self.on_error = action.on_error
         self.rowwise = action.operator.rowwise
         reads = action.operator.reads
+        self.as_arrow = {port for port, kind in reads.items() if kind.as_arrow}
         self.strict = tuple(
             c for p, c in action.inputs if not reads[p].nullable and given[c].nullable
         )
@@ -224,7 +225,8 @@ class ApplyRunner(Runner):
 
     def view(self, batch: Batch) -> dict[str, Values]:
         """The batch as the operator sees it."""
-        return {port: batch.columns[column].values for port, column in self.inputs}
+        columns = {port: batch.columns[column] for port, column in self.inputs}
+        return {p: c.array if p in self.as_arrow else c.values for p, c in columns.items()}
 
     def rows(self, batch: Batch) -> Iterator[dict[str, Any]]:
         """The batch as a row by row operator sees it."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any
 
 import pyarrow as pa
@@ -100,7 +100,7 @@ class Cargo:
         self.unit = unit
         self.work = work
         self.ports: dict[str, list[Batch]] = {}
-        self.seconds = 0.0
+        self.stages: list[tuple[float, float]] = []  # when each began (Unix time), its seconds
 
 
 class StageWorker:
@@ -135,16 +135,16 @@ class StageWorker:
     def start(self, unit: Unit) -> Cargo:
         """Read a unit and run the first stage on it."""
         cargo = Cargo(unit, Work(new_books(self.plan)))
-        started = perf_counter()
+        began, started = time(), perf_counter()
         step = self.reads[unit.read]
         for batch in self._read(step, unit, cargo.work):
             self._flow(step.id, batch, cargo)
-        cargo.seconds += perf_counter() - started
+        cargo.stages.append((began, perf_counter() - started))
         return cargo
 
     def proceed(self, cargo: Cargo) -> Cargo:
         """Run a later stage on what earlier ones handed over."""
-        started = perf_counter()
+        began, started = time(), perf_counter()
         given, cargo.ports = cargo.ports, {}
         for port, batches in given.items():
             mine = bool(self.consumers[port])
@@ -153,7 +153,7 @@ class StageWorker:
                     self._flow(port, batch, cargo, handover=False)
             if port in self.ports:
                 cargo.ports[port] = batches
-        cargo.seconds += perf_counter() - started
+        cargo.stages.append((began, perf_counter() - started))
         return cargo
 
     def finish(self, cargo: Cargo) -> Receipt:
@@ -163,13 +163,15 @@ class StageWorker:
             name: self._stage(self.plan.step(name), cargo.ports.pop(name, []), cargo.work)
             for name in sorted(self.writes)
         }
+        began, seconds = cargo.stages.pop()
+        cargo.stages.append((began, seconds + perf_counter() - started))
         receipt: Receipt = {
             "unit": cargo.unit.id,
             "rows": cargo.unit.split.rows,
             "writes": writes,
             "books": {n: dataclasses.asdict(line) for n, line in cargo.work.books.items()},
             "samples": _samples(cargo.work.outcomes),
-            "seconds": cargo.seconds + perf_counter() - started,
+            "stages": cargo.stages,
         }
         if self.context.receipts is None:
             return receipt

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from weft.pipelines.graph import Apply, Read, Where
 from weft.pipelines.observe.progress import duration, number
+from weft.pipelines.observe.stages import slow_side
 from weft.pipelines.types import Encoded
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def summarise(result: RunResult) -> list[str]:
         *_dropped(result),
         *_failed(result),
         *_time(result),
+        *_slow_side(result),
         *_next(result),
     ]
 
@@ -112,6 +114,11 @@ def _time(result: RunResult) -> list[str]:
         if total and line.seconds / total >= 0.005
     ]
     return [_line("time", ", ".join(shown) + ", over all workers")] if shown else []
+
+
+def _slow_side(result: RunResult) -> list[str]:
+    told = slow_side(result.stages)
+    return [] if told is None else [_line("busy", told)]
 
 
 def _next(result: RunResult) -> list[str]:

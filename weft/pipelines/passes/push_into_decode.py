@@ -58,10 +58,10 @@ def _absorbed(plan: Plan, name: str) -> Plan | None:
     following = consumers[0]
     assert isinstance(step.action, Apply)
     assert isinstance(following.action, Apply)
-    ((_, column),) = following.action.inputs
-    if any(column in p.expression.roots for p in step.predicates):
+    changed = following.makes()
+    if any(changed & set(p.expression.roots) for p in step.predicates):
         return None  # the filter asked for the value as it was before
-    port = next(p for p, c in step.action.outputs if c == column)
+    port = next(p for p, c in step.action.outputs if c in changed)
     operator = step.action.operator.absorb(following.action.operator, port)
     if operator is None:
         return None
@@ -73,12 +73,18 @@ def _absorbed(plan: Plan, name: str) -> Plan | None:
 
 
 def _in_place(step: Step, following: Step) -> bool:
-    """Whether `following` reads one column that `step` makes, and puts its answer in its place."""
+    """Whether `following` reads only what `step` makes, and puts its answer in its place."""
     return (
         isinstance(step.action, Apply)
         and isinstance(following.action, Apply)
-        and len(following.action.inputs) == 1
-        and following.reads() == following.makes() <= step.makes()
+        and bool(following.makes())
+        and following.makes() <= following.reads() <= step.makes()
+        and _same_ports(step.action, following.action)
         and step.action.on_error == following.action.on_error
         and step.resources == following.resources
     )
+
+
+def _same_ports(action: Apply, following: Apply) -> bool:
+    """One port on one column, or ports that are called what the columns' makers call them."""
+    return len(following.inputs) == 1 or set(following.inputs) <= set(action.outputs)

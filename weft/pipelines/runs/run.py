@@ -25,6 +25,7 @@ from weft.pipelines.compile import compile_plan
 from weft.pipelines.engines.books import Books, balance, new_books, sum_books
 from weft.pipelines.engines.receipts import Receipt
 from weft.pipelines.engines.worker import Context, Target, Unit, dataset_schema
+from weft.pipelines.observe.stages import StageUse, slow_side, stage_use
 from weft.pipelines.plan import Plan, lower
 from weft.pipelines.resources import Cluster, this_machine
 from weft.pipelines.runs import publish
@@ -71,7 +72,7 @@ class RunResult:
     `rows` are the rows read; `kept` and `versions` are by write step. `seconds` is the time
     this attempt took, without the start of the engine, which `startup_seconds` is. `increment`
     says of an incremental run how many rows of the source were new, changed, deleted, retried
-    and unchanged; it is empty if all rows were processed.
+    and unchanged; it is empty if all rows were processed. `stages` tells how busy each was.
     """
 
     run: str
@@ -88,6 +89,7 @@ class RunResult:
     rows_resumed: int = 0
     engine: str = "local"
     increment: dict[str, int] = field(default_factory=dict)
+    stages: tuple[StageUse, ...] = ()
 
     @property
     def failed(self) -> int:
@@ -121,6 +123,8 @@ class RunResult:
                 }
                 for name in self.uris
             ],
+            "stages": [use.to_json() for use in self.stages],
+            "slow_side": slow_side(self.stages),
             "steps": {name: asdict(line) for name, line in self.books.items()},
             "samples": list(self.samples),
         }
@@ -374,6 +378,7 @@ class _Attempt:
         Rows of the source that are `unchanged` count for the share of the error budget.
         """
         done = {r["unit"] for r in receipts}
+        before = len(receipts)
         resumed = sum(r["rows"] for r in receipts)
         rows = sum(u.split.rows for u in units)
         books = sum_books(self.plan, (r["books"] for r in receipts))
@@ -392,6 +397,7 @@ class _Attempt:
                 books[name].add(line)
             self.listener.advanced(reached, books, samples)
             self.budget.check(failures(books), rows + unchanged, reasons(samples))
+        use = stage_use(self.plan, receipts[before:], self.cluster)
         order = {unit.id: number for number, unit in enumerate(units)}
         receipts.sort(key=lambda r: order[r["unit"]])  # the dataset in the order of the source
         kept = {s.id: sum(r["writes"][s.id]["rows"] for r in receipts) for s in self.plan.writes()}
@@ -410,6 +416,7 @@ class _Attempt:
             startup_seconds=self.startup,
             rows_resumed=resumed,
             engine=self.engine,
+            stages=use,
         )
 
     def _set_state(self, journal: Journal, state: str, **more: Any) -> None:
