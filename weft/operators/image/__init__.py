@@ -9,12 +9,14 @@ _HOME = {
     "Crop": "crop",
     "Decode": "decode",
     "Descriptor": "descriptor",
+    "Embed": "embed",
     "Encode": "encode",
     "Exposure": "exposure",
     "PerceptualHash": "perceptual_hash",
     "Probe": "probe",
     "Resize": "resize",
     "Sharpness": "sharpness",
+    "ZeroShot": "zero_shot",
 }
 
 __all__ = list(_HOME)
