@@ -22,6 +22,6 @@ def photos(source: str = "photos/**/*.jpg", out: str = "photos.lance", sharpness
     rows = rows.apply(image.Exposure()).apply(image.PerceptualHash()).apply(image.Descriptor())
     rows = rows.apply(image.Encode("jpeg", quality=85), encoded="thumbnail")
     return rows.select(
-        "uri", "width", "height", "sharpness", "brightness", "contrast",
+        "uri", "modified", "width", "height", "sharpness", "brightness", "contrast",
         "pdq", "pdq_quality", "descriptor", "thumbnail",
     ).write(Lance(out))  # fmt: skip

@@ -9,6 +9,7 @@ stand in plans, on the books and in the errors table.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -18,6 +19,9 @@ from weft.pipelines.expressions import Expression
 from weft.pipelines.fields import Fields
 from weft.pipelines.operator import Operator, digest
 from weft.pipelines.sites import Site, at
+
+_WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+"""Where words begin in a name: MinHash is min_hash, PDF is pdf."""
 
 OnError = Literal["quarantine", "null", "raise"]
 """What becomes of a row that fails: an entry in the errors table, a null, the end of the run."""
@@ -50,9 +54,7 @@ class Apply:
     @property
     def label(self) -> str:
         name = self.operator.name.rpartition(".")[2]
-        return "".join(
-            f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name)
-        )
+        return _WORD_STARTS.sub("_", name).lower()
 
     def identity(self) -> Any:
         given = {"apply": self.operator.identity(), "inputs": dict(self.inputs)}
