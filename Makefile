@@ -26,7 +26,7 @@ help: ## show this list
 install: $(INSTALLED) ## make .venv with weft and its tools; the others do it when needed
 
 .PHONY: demo
-demo: $(INSTALLED) ## run photographs through a pipeline on Ray and draw a contact sheet
+demo: $(INSTALLED) ## the whole mission on sample media, on Ray, as a page to look at
 	@python examples/demo.py
 
 .PHONY: tools

@@ -216,6 +216,16 @@ def test_a_dataset_that_somebody_else_changed_is_made_anew(folder: Path, tmp_pat
     assert content(out) == full(folder, out)
 
 
+def test_a_dataset_of_an_earlier_weft_is_made_anew(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o.lance"
+    run(nested(source=f"{folder}/*", out=str(out)))
+    lance.dataset(ledger_uri(f"{out}.weft")).drop_columns(["_parent"])
+    (folder / "n.txt").write_text("new")
+    _, notices = run(nested(source=f"{folder}/*", out=str(out)))
+    assert notices == [f"All rows are processed: the ledger of {out} is of another weft."]
+    assert content(out) == full(folder, out)
+
+
 def test_indices_stay(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "o.lance"
     run(nested(source=f"{folder}/*", out=str(out)))

@@ -22,7 +22,7 @@ from weft.pipelines import tables
 from weft.pipelines.batch import KEY, PARENT, SOURCE
 from weft.pipelines.blobs import stored_schema
 from weft.pipelines.connector import Source
-from weft.pipelines.engines.worker import dataset_schema
+from weft.pipelines.engines.worker import LEDGER_SCHEMA, dataset_schema
 from weft.pipelines.fragments import content
 from weft.pipelines.graph import Read
 from weft.pipelines.operator import digest
@@ -112,6 +112,8 @@ def _base(plan: Plan, write: Step) -> str | Everything:
     run = properties[tables.RUN_PROPERTY]
     if not _same_rows(sink.uri, version):
         return Everything(f"the rows of {sink.uri} were changed by something else than a run")
+    if not _fits(ledger_uri(sink.state), LEDGER_SCHEMA):
+        return Everything(f"the ledger of {sink.uri} is of another weft")
     if not _same_rows(ledger_uri(sink.state), f"run-{run}"):
         return Everything(f"the ledger of {sink.uri} is not that of run {run}")
     if not _fits(sink.uri, dataset_schema(plan, write)):
