@@ -13,10 +13,12 @@ import lance
 import pytest
 
 from weft.cli.main import COMMANDS
+from weft.cli.operators import _homes
 from weft.operators import image
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+OPERATORS = (ROOT / "docs" / "operators.md").read_text()
 BLOCKS = re.findall(r"^```(python|sh)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 SETUP = {"make demo", "pip install ."}
@@ -71,7 +73,8 @@ def test_the_table_of_commands_is_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "docs/operators.md", "docs/runs.md"]
+    "page",
+    ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))],
 )
 def test_links_lead_to_files(page: str) -> None:
     path = ROOT / page
@@ -80,13 +83,14 @@ def test_links_lead_to_files(page: str) -> None:
             assert (path.parent / link).exists(), link
 
 
-def test_the_table_of_operators_is_whole() -> None:
-    rows = re.findall(
-        r"^\| `image\.(\w+)` \| ([\w, ]+) → ([\w, ]+) \|",
-        (ROOT / "docs" / "operators.md").read_text(),
-        re.MULTILINE,
-    )
-    assert [name for name, _, _ in rows] == sorted(image.__all__)
+def test_the_tables_of_operators_are_whole() -> None:
+    rows = re.findall(r"^\| `(\w+\.\w+)` \| ", OPERATORS, re.MULTILINE)
+    assert sorted(rows) == list(_homes())
+
+
+def test_the_ports_of_image_operators_are_told() -> None:
+    rows = re.findall(r"^\| `image\.(\w+)` \| ([\w, ]+) → ([\w, ]+) \|", OPERATORS, re.MULTILINE)
+    assert {name for name, _, _ in rows} == set(image.__all__)
     for name, reads, writes in rows:
         operator = getattr(image, name)
         assert (reads, writes) == (", ".join(operator.reads), ", ".join(operator.writes))

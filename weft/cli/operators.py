@@ -54,7 +54,7 @@ def _homes() -> dict[str, str]:
             package = importlib.import_module(f"weft.operators.{family.name}")
             for name, module in sorted(getattr(package, "_HOME", {}).items()):
                 found[f"{family.name}.{name}"] = f"{package.__name__}.{module}"
-    return found
+    return dict(sorted({**found, "model.Torch": "weft.operators.model"}.items()))
 
 
 def _unknown(name: str, found: dict[str, str]) -> str:
