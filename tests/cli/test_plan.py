@@ -85,6 +85,7 @@ def test_what_bytes_and_arrays_are_told_as() -> None:
     assert _told(b"\x00" * 34_100) == "<34.1 kB>"
     assert _told(b"\xab\xcd") == "<abcd>"
     assert _told(None) is None
+    assert _told({"data": [1, 2], "shape": [2, 1]}) == "<2 x 1>"
     assert _told(pl.Series([0.5, 1.0])) == "[0.5, 1.0]"
     assert _told(pl.Series([0.5] * 512, dtype=pl.Float32)) == "<512 float32>"
     assert _told(pl.Series([[1, 2, 3], [4, 5, 6]], dtype=pl.List(pl.UInt8))) == "<2 x 3 uint8>"

@@ -74,6 +74,8 @@ def _told(value: Any) -> str | None:
         return None
     if isinstance(value, bytes):
         return _media(value)
+    if isinstance(value, dict) and set(value) == {"data", "shape"}:  # arrays of several shapes
+        return f"<{' x '.join(map(str, value['shape']))}>"
     if isinstance(value, pl.Series):
         shape = _shape(value)
         if len(shape) > 1 or shape[0] > _LONG:

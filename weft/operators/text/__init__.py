@@ -7,6 +7,7 @@ from typing import Any
 
 _HOME = {
     "Chunk": "chunk",
+    "Decode": "decode",
     "Embed": "embed",
     "Language": "language",
     "MinHash": "minhash",
