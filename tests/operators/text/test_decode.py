@@ -44,9 +44,7 @@ def test_refused() -> None:
         Decode("hex")
     with pytest.raises(DefinitionError, match="max_bytes=0: expected at least 1"):
         Decode(max_bytes=0)
-    with pytest.raises(
-        RowError, match=r"not utf-8: invalid continuation byte at byte 2 of 5, b'\\xefve'"
-    ):
+    with pytest.raises(RowError, match=r"invalid continuation byte at byte 2 of 5, b'.xefve'"):
         Decode()(b"na\xefve")
     with pytest.raises(RowError, match=r"too large. Given 9 bytes; expected at most 8"):
         Decode(max_bytes=8)(b"123456789")
