@@ -26,7 +26,7 @@ from weft.connectors import Feed
 TABLE, CHECKPOINT = "features/photos.lance", "model.pt"
 EPOCHS, GLOBAL_BATCH = 10, 4
 
-LABELS = ("animal", "person", "plant", "space", "thing")
+LABELS = ("person", "space", "thing")
 """What the model tells apart. Photographs of other labels are left out."""
 
 
@@ -55,7 +55,7 @@ class Training:
         self.model = torch.nn.Sequential(
             torch.nn.Linear(dim, 32), torch.nn.ReLU(), torch.nn.Linear(32, len(LABELS))
         )
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.001)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.01)
         self.history: list[dict[str, Any]] = []
 
     def load(self) -> dict[str, Any] | None:

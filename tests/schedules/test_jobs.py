@@ -90,6 +90,18 @@ def table(more: str = "", start: str = 'cron = "0 2 * * *"\ntimezone = "UTC"') -
         ("photos = 3", "[photos] is 3. Expected a table: a job is [name]"),
         ("['a b']", "'a b' cannot name a job. Expected up to 64 ASCII letters"),
         ("[photos]\ncron = '0 2 * * *'\ntimezone = 'UTC'", "[photos] has no target. Say which"),
+        (
+            "[train]\ncommand = ['a']\nengine = 'local'\non.files = '*.jpg'",
+            "[train] has command and engine, which is of a pipeline. Leave one out.",
+        ),
+        (
+            "[train]\ncommand = 'python train.py'\non.files = '*.jpg'",
+            'command = \'python train.py\'. Expected words such as ["python", "train.py"].',
+        ),
+        (
+            "[train]\ncommand = ['a', '{day}']\non.files = '*.jpg'",
+            "command: '{day}' has the placeholder {day}; there are {nominal}",
+        ),
         (table(start=""), "[photos] has nothing that starts it. Give one: cron = "),
         (table("on.files = '*'"), "[photos] has cron and on. Give one: "),
         (

@@ -26,6 +26,12 @@ time.sleep(60)
 """A program with a process of its own, both of which would take a minute."""
 
 
+TARGET = """
+target = "p.py"
+set.day = "{nominal:%Y-%m-%d %Hh}"
+"""
+
+
 class Watched:
     """Tells a runner to stop when a file is there."""
 
@@ -44,12 +50,14 @@ class Watched:
 def attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Run a program in place of weft, once."""
 
-    def call(program: str, more: str = "", watch: Watched | None = None) -> Outcome:
+    def call(
+        program: str, more: str = "", watch: Watched | None = None, command: str = ""
+    ) -> Outcome:
         monkeypatch.setattr(process, "WEFT", (sys.executable, "-c", program))
         monkeypatch.setattr(process, "_POLL_SECONDS", 0.05)
         (tmp_path / "jobs.toml").write_text(
-            '[photos]\ntarget = "p.py"\ncron = "0 2 * * *"\ntimezone = "Europe/Berlin"\n'
-            f'set.day = "{{nominal:%Y-%m-%d %Hh}}"\n{more}\n'
+            '[photos]\ncron = "0 2 * * *"\ntimezone = "Europe/Berlin"\n'
+            + (f"command = {command}" if command else f"{TARGET}{more}")
         )
         with Daemon(tmp_path / "jobs.toml") as daemon:
             [job] = daemon.jobs
@@ -125,3 +133,16 @@ def test_what_does_not_hear_sigterm_is_killed(
 def test_a_run_that_is_killed_from_outside_crashed(attempt) -> None:
     outcome = attempt("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     assert (outcome.code, outcome.reason, outcome.crashed) == (-signal.SIGKILL, None, True)
+
+
+def test_a_command_in_place_of_a_pipeline(attempt, tmp_path: Path) -> None:
+    program = "import sys; print(sys.argv[1:], sys.executable); exit(3)"
+    words = json.dumps(["python", "-c", program, "{nominal:%Y-%m-%d}"])
+    assert attempt("", command=words) == Outcome(3, "exit 3")
+    log = (tmp_path / "logs" / "a.log").read_text()
+    assert log == f"['2026-11-21'] {sys.executable}\n"  # the venv's, as weft is
+
+
+def test_a_command_that_is_none_is_not_tried_again(attempt) -> None:
+    outcome = attempt("", command='["no-such-program", "x"]')
+    assert outcome == Outcome(2, "no-such-program cannot be started: No such file or directory")

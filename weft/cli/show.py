@@ -48,6 +48,7 @@ def _lines(about: dict[str, Any], state: dict[str, Any], steps: Steps, done: int
         _line("input", about["input"]),
         _line("rows", f"{about['rows']:,} in {about['units']:,} units, {done:,} of them done"),
     ]
+    lines += _increment(about)
     lines += _datasets(about, state)
     lines += [_line("with", ", ".join(f"{k} {v}" for k, v in about["versions"].items()))]
     if "error" in state or "reason" in state:
@@ -58,14 +59,19 @@ def _lines(about: dict[str, Any], state: dict[str, Any], steps: Steps, done: int
     return [*lines, "", about["plan"]]
 
 
+def _increment(about: dict[str, Any]) -> list[str]:
+    told = [f"{count:,} {what}" for what, count in about.get("increment", {}).items() if count]
+    return [_line("source", f"{', '.join(told)} since run {about['base']}")] if told else []
+
+
 def _datasets(about: dict[str, Any], state: dict[str, Any]) -> list[str]:
     writes = {w["dataset"]: w for w in state.get("result", {}).get("writes", [])}
     lines = []
     for uri in about["datasets"]:
         write = writes.get(uri)
-        end = (
-            f": version {write['version']}, {write['kept']:,} rows" if write else ": not published"
-        )
+        added = " written" if state.get("result", {}).get("increment") else ""
+        rows = f": version {write['version']}, {write['kept']:,} rows{added}" if write else ""
+        end = rows or ": not published"
         lines.append(_line("dataset", uri + end))
     return lines
 

@@ -72,7 +72,7 @@ def ls(file: Path) -> None:
         jobs.append(
             {
                 "job": job.name,
-                "target": job.target,
+                "target": str(job),
                 "trigger": str(job.trigger),
                 "next": None if known.paused else next(iter(_next(job, 1)), None),
                 "last": None if last is None else local(last.nominal, job),
@@ -150,6 +150,7 @@ def _check_target(job: Job) -> None:
     """Refuse a pipeline that is not there, and parameters it does not have."""
     from weft.cli.target import find
 
+    assert job.target is not None  # of `add`
     where = job.target.rpartition(":")[0] or job.target
     if not where.endswith(".py"):
         return  # a module is looked for when it runs, from the folder of the file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -31,14 +32,15 @@ _EXAMPLE = 'cron = "0 2 * * *" with timezone = "Europe/Berlin"'
 
 @dataclass(frozen=True)
 class Job:
-    """A pipeline, what starts it, and the policies of its runs.
+    """A pipeline or another program, what starts it, and the policies of its runs.
 
     `folder` is where ``jobs.toml`` is: the run's working directory, which relative paths in
-    `target` and in parameters begin at.
+    `target` and in parameters begin at. With `command` there is no target, and the other way
+    round.
     """
 
     name: str
-    target: str
+    target: str | None
     trigger: Trigger
     folder: Path
     settings: tuple[tuple[str, str], ...] = ()
@@ -46,6 +48,11 @@ class Job:
     address: str | None = None
     policy: Policy = field(default_factory=Policy)
     timezone: str = "UTC"
+    command: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """What is run."""
+        return self.target or shlex.join(self.command)
 
     @property
     def zone(self) -> tzinfo:
@@ -53,8 +60,12 @@ class Job:
         return UTC if self.timezone == "UTC" else zone(self.timezone)
 
     def arguments(self, nominal: datetime, start: datetime) -> list[str]:
-        """What follows ``weft`` on the command line of a run for the interval to `nominal`."""
+        """The words of `command`, else what follows ``weft`` on the command line, for a run for
+        the interval to `nominal`.
+        """
         time = LogicalTime(nominal, start, self.zone)
+        if self.target is None:
+            return [time.fill(word) for word in self.command]
         settings = [f"--set={name}={time.fill(text)}" for name, text in self.settings]
         address = [f"--address={self.address}"] if self.address else []
         return ["run", "--json", f"--engine={self.engine}", *address, *settings, "--", self.target]
@@ -184,15 +195,23 @@ def _job(name: str, values: object, file: Path) -> Job:
     target = table.text("target", 'a pipeline such as "photos.py:photos"')
     trigger, timezone = _trigger(table, file.parent)
     settings = table.take("set", "a table such as { source = 'photos/*.jpg' }", _settings)
-    engine = table.choice("engine", _ENGINES) or "ray"
+    engine = table.choice("engine", _ENGINES)
     address = table.text("address", "the address of a Ray cluster")
+    command = table.take("command", 'words such as ["python", "train.py"]', _words) or ()
     policy = _policy(table)
     table.end()
-    if target is None:
+    if target is None and not command:
         raise DefinitionError(
-            f'{where} has no target. Say which pipeline to run: target = "photos.py:photos".'
+            f'{where} has no target. Say which pipeline to run: target = "photos.py:photos"; or '
+            'which program: command = ["python", "train.py"].'
         )
-    if address is not None and engine != "ray":
+    of_weft = {"target": target, "set": settings, "engine": engine, "address": address}
+    given = [key for key, value in of_weft.items() if value is not None]
+    if command and given:
+        raise DefinitionError(
+            f"{where} has command and {given[0]}, which is of a pipeline. Leave one out."
+        )
+    if address is not None and engine == "local":
         raise DefinitionError(
             f'{where} address is of a Ray cluster; engine = "{engine}" has none. Leave one out.'
         )
@@ -202,10 +221,11 @@ def _job(name: str, values: object, file: Path) -> Job:
         trigger=trigger,
         folder=file.parent,
         settings=settings or (),
-        engine=engine,
+        engine=engine or "ray",
         address=address,
         policy=policy,
         timezone=timezone,
+        command=command,
     )
 
 
@@ -298,6 +318,14 @@ def _setting(name: str, given: object) -> str:
         )
     check_placeholders(given)
     return given
+
+
+def _words(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise TypeError
+    for word in value:
+        check_placeholders(_text(word))
+    return tuple(value)
 
 
 def _timezone(value: object) -> str:

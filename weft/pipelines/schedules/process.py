@@ -1,4 +1,6 @@
-"""One attempt at a run: ``weft run`` as a process group of its own, watched until it ends."""
+"""One attempt at a run: ``weft run``, or the job's command, as a process group of its own,
+watched until it ends.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +29,9 @@ GRACE_SECONDS = 30.0
 """From SIGTERM, at which a run notes where it is, to SIGKILL."""
 
 _POLL_SECONDS = 0.5
+
+_CANNOT_START = 2
+"""The exit code of a wrong pipeline, for a command that is none: trying again does not help."""
 
 Stop = Literal["stopped", "cancelled", "lost"]
 """Why a run is to stop: the daemon is, a newer run takes its place, or another daemon took it."""
@@ -63,20 +68,26 @@ Runner = Callable[[Job, Run, Path, Watch], Outcome]
 
 
 def run_weft(job: Job, run: Run, output: Path, watch: Watch) -> Outcome:
-    """Run ``weft run`` for the run's nominal time, until it ends, its timeout, or a stop."""
+    """Run ``weft run``, or the job's command, for the run's nominal time, until it ends, its
+    timeout, or a stop. What a command prints is its log.
+    """
     output.parent.mkdir(parents=True, exist_ok=True)
     time_of = LogicalTime(run.nominal, run.start, job.zone)
     answer = output.with_suffix(".json")
     with answer.open("wb") as stdout, output.with_suffix(".log").open("wb") as stderr:
-        process = subprocess.Popen(  # noqa: S603  the user's own job
-            [*WEFT, *job.arguments(run.nominal, run.start)],
-            cwd=job.folder,
-            env={**os.environ, **time_of.environment(), "WEFT_JOB": job.name},
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            start_new_session=True,
-        )
+        words = job.arguments(run.nominal, run.start)
+        try:
+            process = subprocess.Popen(  # noqa: S603  the user's own job
+                words if job.command else [*WEFT, *words],
+                cwd=job.folder,
+                env={**_environment(), **time_of.environment(), "WEFT_JOB": job.name},
+                stdin=subprocess.DEVNULL,
+                stdout=stderr if job.command else stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return Outcome(_CANNOT_START, f"{words[0]} cannot be started: {error.strerror}")
         with process:
             watch.started(process.pid)
             try:
@@ -85,6 +96,12 @@ def run_weft(job: Job, run: Run, output: Path, watch: Watch) -> Outcome:
                 _kill(process)
                 raise
     return _outcome(process.returncode, answer, reason, stop)
+
+
+def _environment() -> dict[str, str]:
+    """This one, with the programs of this Python first: cron knows of no virtual environment."""
+    here = os.path.dirname(sys.executable)
+    return {**os.environ, "PATH": os.pathsep.join([here, os.environ.get("PATH", os.defpath)])}
 
 
 def _watch(process: subprocess.Popen[bytes], job: Job, watch: Watch) -> tuple[str | None, Any]:
