@@ -104,9 +104,9 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 _QUERY = re.compile(r"(\w+://[^\s?'\"]+)\?[^\s'\"]+")
-_SECRET = re.compile(
-    r"(?i)\b(token|secret|password|passwd|api[_-]?key|authorization)(\s*[=:]\s*)(bearer\s+)?\S+"
-)
+_NAMES = r"(?:token|secret|password|passwd|api[_-]?key|authorization|credentials?)"
+_SECRET = re.compile(rf"(?i)([\w-]*{_NAMES})(\s*[=:]\s*)(bearer\s+)?\S+")
+_SECRET_NAME = re.compile(rf"(?i)[\w-]*{_NAMES}")
 
 
 def redact(text: str, limit: int = 500) -> str:
@@ -114,8 +114,19 @@ def redact(text: str, limit: int = 500) -> str:
 
     >>> redact("GET https://me:pw@host/a.jpg?sig=abc failed, token=xyz")
     'GET https://***@host/a.jpg?*** failed, token=***'
+    >>> redact("--set hf_token=xyz")
+    '--set hf_token=***'
     """
     text = _CREDENTIALS.sub("***@", text)
     text = _QUERY.sub(r"\1?***", text)
     text = _SECRET.sub(r"\1\2***", text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def names_a_secret(name: str) -> bool:
+    """Whether what is called `name` must not be shown: ``api_key``, ``hf_token``, ….
+
+    >>> names_a_secret("hf_token"), names_a_secret("tokenizer"), names_a_secret("tokens")
+    (True, False, False)
+    """
+    return _SECRET_NAME.fullmatch(name) is not None

@@ -12,16 +12,19 @@ import threading
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import lance
 import numpy as np
 import pytest
 from PIL import Image
 
+import weft
+from weft.connectors import Files, Lance
 from weft.errors import Busy, OverBudget
 from weft.pipelines import tables
 from weft.pipelines.runs.budget import Budget
-from weft.pipelines.runs.journal import journals
+from weft.pipelines.runs.journal import Journal, journals
 from weft.pipelines.runs.publish import errors_uri, ledger_uri
 from weft.pipelines.runs.run import Listener
 
@@ -158,6 +161,26 @@ def test_two_datasets_in_one_run(photos: Path, tmp_path: Path) -> None:
     assert pipeline.run(engine="local").in_sync
 
 
+def test_a_driver_that_dies_before_every_dataset_knows_of_the_run(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = program.two(source=f"{photos}/*", out=str(tmp_path))
+    begin, began = Journal.begin, list[Path]()
+
+    def dying(journal: Journal, *arguments: object) -> None:
+        began.append(journal.path)
+        if len(began) == 2:
+            raise OSError("the driver dies")
+        begin(journal, *arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "begin", dying)
+        with pytest.raises(OSError, match="the driver dies"):
+            pipeline.run(engine="local")
+    assert pipeline.run(engine="local").kept == {"write": 60, "write_2": 60}
+    assert pipeline.run(engine="local").in_sync
+
+
 def test_over_budget_publishes_nothing_and_tells_why(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "o.lance"
     first = build(photos, out).run(engine="local")
@@ -273,6 +296,24 @@ def test_sigkill_at_random_moments_loses_and_doubles_nothing(
     assert reader.seen <= {60}
     ledger = tables.read(ledger_uri(f"{out}.weft"), "latest")["_key"].to_pylist()
     assert len(ledger) == len(set(ledger)) == 60
+
+
+def test_no_secret_is_written_down(photos: Path, tmp_path: Path) -> None:
+    @weft.operator(version="1")
+    def told(key: str, api_key: str = "none") -> str:
+        return f"{key} by a service"
+
+    @weft.pipeline
+    def asks(api_key: str) -> Any:
+        rows = weft.read(Files(f"{photos}/*.jpg")).apply(told.replace(api_key=api_key))
+        return rows.select("told").write(Lance(tmp_path / "o.lance"))
+
+    asks(api_key="canary-4711").run(engine="local")
+    (photos / "000.jpg").unlink()
+    asks(api_key="canary-4711").run(engine="local")
+    files = [p for p in tmp_path.rglob("*") if p.is_file() and p.parent != photos]
+    assert len(files) > 10
+    assert [p for p in files if b"canary" in p.read_bytes()] == []
 
 
 def test_a_second_run_at_the_same_time_is_refused(photos: Path, tmp_path: Path) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import shlex
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weft.cli.command import emit
@@ -13,10 +16,11 @@ from weft.errors import DefinitionError, Interrupted, OverBudget
 from weft.pipelines.graph import Write
 from weft.pipelines.observe.summary import summarise
 from weft.pipelines.runs.budget import Budget
-from weft.pipelines.runs.run import run
+from weft.pipelines.runs.run import Listener, run
 
 if TYPE_CHECKING:
     from weft.pipelines.dsl import Pipeline
+    from weft.pipelines.observe.metrics import Metrics
 
 
 class _Display(Display):
@@ -40,6 +44,8 @@ def execute(
     engine: str,
     address: str | None,
     max_failed: str | None,
+    metrics_port: int | None = None,
+    metrics_file: Path | None = None,
     fresh: bool = False,
     retry_failed: bool = False,
 ) -> None:
@@ -50,9 +56,12 @@ def execute(
     options |= {"fresh": fresh, "retry_failed": retry_failed}
     if max_failed is not None:
         options["budget"] = Budget.parse(max_failed)
-    with _Display(engine) as display:
+    with (
+        _Display(engine) as display,
+        _measured(pipeline, display, metrics_port, metrics_file) as listener,
+    ):
         try:
-            result = run(pipeline, listener=display, target=target, **options)
+            result = run(pipeline, listener=listener, target=target, **options)
         except OverBudget as error:
             _advise(error, pipeline, "See why:", "errors")
             raise
@@ -60,7 +69,41 @@ def execute(
             if display.working:
                 _advise(error, pipeline, "Go on with it:", "resume")
             raise
+        if result.in_sync:
+            listener.finished(result)  # nothing ran, so nobody was told; it is a success
     emit(result.to_json(), "\n".join(summarise(result)))
+
+
+@contextmanager
+def _measured(
+    pipeline: Pipeline, display: Display, port: int | None, file: Path | None
+) -> Iterator[Listener]:
+    """Who hears of the run: the display, and metrics if they are asked for."""
+    if port is None and file is None:
+        yield display
+        return
+    from weft.pipelines.observe.listeners import Listeners
+    from weft.pipelines.observe.metrics import Metrics, check_file
+
+    if file is not None:
+        check_file(file)
+    metrics = Metrics(pipeline.graph.name)
+    with ExitStack() as stack:
+        if port is not None:
+            found = stack.enter_context(metrics.served(port))
+            display.notice(f"Metrics: http://127.0.0.1:{found}/metrics")
+        if file is not None:
+            stack.callback(_leave, metrics, file, display)
+        stack.enter_context(metrics)
+        yield Listeners(display, metrics)
+
+
+def _leave(metrics: Metrics, file: Path, display: Display) -> None:
+    """Write the metrics file. If that fails, the run is still what it is: published or not."""
+    try:
+        metrics.write(file)
+    except OSError as error:
+        display.notice(f"Metrics were not written: {error}")
 
 
 def _advise(error: Exception, pipeline: Pipeline, why: str, command: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -34,11 +35,23 @@ def dataset_argument(function: F) -> F:
 
 
 def run_options(default_engine: str | None) -> Callable[[F], F]:
-    """Where to run and how many rows may fail."""
+    """Where to run, how many rows may fail, and where metrics go."""
 
     def decorate(function: F) -> F:
         shown = "ray" if default_engine else "the one the run began on"
         for option in (
+            click.option(
+                "--metrics-file",
+                type=click.Path(dir_okay=False, path_type=Path),
+                metavar="FILE.prom",
+                help="Leave Prometheus metrics here when the run ends, however it ends.",
+            ),
+            click.option(
+                "--metrics-port",
+                type=click.IntRange(0, 65535),
+                metavar="PORT",
+                help="Serve Prometheus metrics on 127.0.0.1 while the run lasts; 0: a free port.",
+            ),
             click.option(
                 "--max-failed",
                 metavar="5%|100",

@@ -28,6 +28,8 @@ def command(
     engine: str | None,
     address: str | None,
     max_failed: str | None,
+    metrics_port: int | None,
+    metrics_file: Path | None,
 ) -> None:
     """Go on with the unfinished run of a dataset.
 
@@ -48,7 +50,15 @@ def command(
     if pipeline.graph.recipe() != about["recipe"]:
         raise DefinitionError(_changed(about))
     engine = engine or about["engine"]
-    execute(pipeline, target, engine=engine, address=address, max_failed=max_failed)
+    execute(
+        pipeline,
+        target,
+        engine=engine,
+        address=address,
+        max_failed=max_failed,
+        metrics_port=metrics_port,
+        metrics_file=metrics_file,
+    )
 
 
 def _nothing(dataset: Dataset) -> str:

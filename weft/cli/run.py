@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from weft.cli.command import Command
@@ -22,6 +24,8 @@ def command(
     engine: str,
     address: str | None,
     max_failed: str | None,
+    metrics_port: int | None,
+    metrics_file: Path | None,
     fresh: bool,
     retry_failed: bool,
 ) -> None:
@@ -41,6 +45,8 @@ def command(
         engine=engine,
         address=address,
         max_failed=max_failed,
+        metrics_port=metrics_port,
+        metrics_file=metrics_file,
         fresh=fresh,
         retry_failed=retry_failed,
     )

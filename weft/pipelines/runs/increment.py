@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import polars as pl
 import pyarrow as pa
 
+from weft.errors import redact
 from weft.pipelines import tables
 from weft.pipelines.batch import KEY, PARENT, SOURCE
 from weft.pipelines.blobs import stored_schema
@@ -82,12 +83,16 @@ def find_increment(plan: Plan, *, retry_failed: bool = False) -> Increment | Eve
     counts = dict.fromkeys(COUNTS, 0)
     for read in plan.reads():
         assert isinstance(read.action, Read)
-        listing = read.action.source.listing()
-        if listing is None:
+        listed = read.action.source.listing()
+        if listed is None:
             return Everything(f"{read.action.source.name} does not list its rows one by one")
-        ledger = _ledger_of(plan, read, base)
-        retry = _failed(ledger) if retry_failed else pl.DataFrame(schema={KEY: pl.String})
-        todo, removed[read.id], seen = _compare(pl.DataFrame(listing), _roots(ledger), retry)
+        listing, ledgers = pl.DataFrame(listed), _ledgers_of(plan, read, base)
+        if any(rows[KEY].n_unique() < len(rows) for rows in (listing, *ledgers)):
+            source = read.action.source.name
+            return Everything(f"some rows of {source}, or made of them, have the same key")
+        failed = pl.concat([_failed(ledger) for ledger in ledgers])
+        retry = failed if retry_failed else failed.clear()
+        todo, removed[read.id], seen = _compare(listing, _roots(ledgers[0]), retry)
         sources[read.id] = read.action.source.only(todo.to_arrow().cast(pa.string()))
         counts = {name: counts[name] + seen[name] for name in COUNTS}
     return Increment(base, sources, removed, counts)
@@ -95,7 +100,8 @@ def find_increment(plan: Plan, *, retry_failed: bool = False) -> Increment | Eve
 
 def steps_property(plan: Plan) -> str:
     """`STEPS_PROPERTY` of a plan as `lower` made it."""
-    return json.dumps([[s.id, str(s.action), digest(s.action.identity())] for s in plan.steps])
+    steps = [[s.id, redact(str(s.action)), digest(s.action.identity())] for s in plan.steps]
+    return json.dumps(steps)
 
 
 def _base(plan: Plan, write: Step) -> str | Everything:
@@ -159,10 +165,10 @@ def _differences(
             )
 
 
-def _ledger_of(plan: Plan, read: Step, run: str) -> pl.DataFrame:
-    """The ledger of one of the writes below `read`: each of them has all of its rows."""
-    write = next(w for w in plan.writes() if read.id in plan.upstream(w.id))
-    return ledger_at(write, run)
+def _ledgers_of(plan: Plan, read: Step, run: str) -> list[pl.DataFrame]:
+    """The ledgers of the writes below `read`: each has all of its rows, and what failed on the
+    way to that write."""
+    return [ledger_at(w, run) for w in plan.writes() if read.id in plan.upstream(w.id)]
 
 
 def _roots(ledger: pl.DataFrame) -> pl.DataFrame:

@@ -19,12 +19,20 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import weft
-from weft.errors import DefinitionError, Interrupted, OverBudget, PlanError, redact
+from weft.errors import (
+    DefinitionError,
+    Interrupted,
+    OverBudget,
+    PlanError,
+    names_a_secret,
+    redact,
+)
 from weft.pipelines import tables
 from weft.pipelines.compile import compile_plan
 from weft.pipelines.engines.books import Books, balance, new_books, sum_books
 from weft.pipelines.engines.receipts import Receipt
 from weft.pipelines.engines.worker import Context, Target, Unit, dataset_schema
+from weft.pipelines.observe.outline import outline
 from weft.pipelines.observe.stages import StageUse, slow_side, stage_use
 from weft.pipelines.plan import Plan, lower
 from weft.pipelines.resources import Cluster, this_machine
@@ -282,9 +290,9 @@ class _Attempt:
         journal = journal_of(self.states[0], run)
         about = self._about(run, inputs, targets, units)
         about |= {"base": found.base, "increment": dict(found.counts)} if found else {}
-        journal.begin(about, units, found.removed if found else None)
         for state in self.states[1:]:
             journal_of(state, run).begin({**about, "journal": str(journal.path)}, [])
+        journal.begin(about, units, found.removed if found else None)  # last: it makes it a run
         return self._work(execute, _Job(journal, units, targets, [], about))
 
     def _increment(self, *, fresh: bool) -> Increment | None:
@@ -292,7 +300,8 @@ class _Attempt:
         if fresh:
             return None
         found = find_increment(self.plain, retry_failed=self.retry_failed)
-        published = any(tables.latest(publish.sink_of(s).uri) for s in self.plain.writes())
+        sinks = [publish.sink_of(s) for s in self.plain.writes()]
+        published = any(tables.latest(s.uri) for s in sinks if s.state is not None)
         if isinstance(found, Increment):
             self.listener.notice(f"Since run {found.base}: {found}.")
             return found
@@ -443,13 +452,17 @@ class _Attempt:
             "pipeline": self.plan.name,
             "target": self.target,
             "folder": os.getcwd(),
-            "parameters": {k: _recorded(v) for k, v in self.pipeline.parameters.items()},
+            "parameters": {
+                k: "***" if names_a_secret(k) else _recorded(v)
+                for k, v in self.pipeline.parameters.items()
+            },
             "recipe": self.plan.recipe,
             "input": inputs,
             "rows": sum(u.split.rows for u in units),
             "units": len(units),
             "engine": self.engine,
-            "plan": str(self.plan),
+            "plan": redact(str(self.plan), limit=10**6),
+            "outline": outline(self.plan),
             "targets": {name: asdict(t) for name, t in targets.items()},
             "datasets": list(_uris(self.plan).values()),
             "process": whoami(),
@@ -458,7 +471,7 @@ class _Attempt:
                 "python": platform.python_version(),
                 **{p: installed(p) for p in ("ray", "pyarrow", "polars", "pylance", "pillow")},
             },
-            "command": [redact(a) for a in sys.argv],
+            "command": ["weft", *(redact(a) for a in sys.argv[1:])],
         }
 
 
