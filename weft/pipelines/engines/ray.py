@@ -17,6 +17,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import sys
 import sysconfig
 import tempfile
@@ -30,7 +31,7 @@ from typing import Any
 import pyarrow as pa
 
 from weft import errors
-from weft.errors import PlanError, Retryable, WeftError
+from weft.errors import DefinitionError, PlanError, Retryable, WeftError
 from weft.pipelines.engines import exchange
 from weft.pipelines.engines.receipts import Receipt
 from weft.pipelines.engines.worker import Context, StageWorker, Unit
@@ -42,6 +43,12 @@ RETRIES = 3
 """How often a task, an actor or an out-of-memory kill is tried again. Ray's default is for ever:
 a file that crashes its decoder would loop until the end of days."""
 
+_UNITS_BEGUN, _UNITS_SENT = 2, 3
+"""Units that a worker of a pool has begun with, and all that were sent to it: one computes, one
+waits with its rows at hand, one is on its way. Operators still run in one thread, unit by unit.
+With one begun a worker idles for 4 to 10 ms between units, while Ray stores what came of the one
+and opens the next: a tenth of the time of a GPU that needs 50 ms for a unit."""
+
 _ENVIRONMENT = {
     "RAY_task_oom_retries": str(RETRIES),
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -52,13 +59,27 @@ _ENVIRONMENT = {
 _OBJECT_STORE = (200 * 2**20, 4 * 2**30)
 """The least and the most that a cluster of our own gives its object store."""
 
+_KNOCK_SECONDS = 10.0
+
+ADMITTANCE = (
+    "A cluster with token authentication lets in who has its token: put it into RAY_AUTH_TOKEN, "
+    "or the path of its file into RAY_AUTH_TOKEN_PATH."
+)
+"""What to do when a cluster refuses us."""
+
 
 def start(address: str | None = None, cpus: float | None = None) -> Cluster:
     """Connect to Ray, starting it on this machine if no address is given; what it has.
 
     A Ray that is already connected is used as it is. One that is started here is private: its
     folder and its token are readable by this user alone, and it ends with this process.
+
+    Raises:
+        DefinitionError: `address` is none that can be run on, or the cluster's token is wrong.
+        PlanError: the cluster has other versions of Ray or Python, or no node.
+        Retryable: nothing answers at `address`.
     """
+    endpoint = _endpoint(address)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if address is None and "ray" not in sys.modules:
@@ -66,6 +87,8 @@ def start(address: str | None = None, cpus: float | None = None) -> Cluster:
         # directory, which other users can read.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    if address is not None:
+        show_token()
     import ray
     import ray.data
 
@@ -75,8 +98,76 @@ def start(address: str | None = None, cpus: float | None = None) -> Cluster:
         if address is None:
             _start_private(ray, cpus, quiet)
         else:
-            ray.init(address=address, **quiet)
+            _join(ray, address, endpoint, quiet)
     return _cluster(ray)
+
+
+def show_token() -> None:
+    """Have Ray, which reads this when it is imported, show a cluster the token that we have."""
+    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _endpoint(address: str | None) -> tuple[str, int] | None:
+    """Host and port of an address; none of ``auto``, which Ray finds out by itself."""
+    if address is None or address == "auto":
+        return None
+    if address.startswith(("http://", "https://")):
+        raise DefinitionError(
+            f"--address {errors.redact(address)} is of a dashboard, which `weft submit` takes. "
+            "Expected HOST:6379, on a machine of the cluster."
+        )
+    if address.startswith("ray://"):
+        raise DefinitionError(
+            f"--address {address} is of a Ray Client server, and Ray Data cannot be run through "
+            "one. Give HOST:6379 on a machine of the cluster, or use `weft submit --address "
+            "http://HOST:8265` from anywhere."
+        )
+    host, separator, port = address.rpartition(":")
+    if not separator or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise DefinitionError(
+            f"--address {errors.redact(address)!r} is no address of a Ray cluster. Expected "
+            "HOST:6379, or 'auto' for the one that runs on this machine."
+        )
+    return host.strip("[]"), int(port)
+
+
+def _join(
+    ray: ModuleType, address: str, endpoint: tuple[str, int] | None, quiet: dict[str, Any]
+) -> None:
+    if endpoint is not None:
+        _knock(address, endpoint)
+    try:
+        ray.init(address=address, **quiet)
+    except ray.exceptions.AuthenticationError as error:
+        raise DefinitionError(f"The Ray cluster {address} wants a token. {ADMITTANCE}") from error
+    except ConnectionError as error:
+        if endpoint is None:
+            raise Retryable(
+                "No Ray cluster was found on this machine. Start one (`ray start --head`), or "
+                "give its --address HOST:6379."
+            ) from error
+        raise DefinitionError(
+            f"Something answers at {address}, but not as a Ray cluster that lets us in. Is it "
+            f"the port of its GCS (6379 by default)? {ADMITTANCE}"
+        ) from error
+    except (RuntimeError, ValueError) as error:  # other versions of Ray or Python, above all
+        raise PlanError(
+            f"The Ray cluster {address} cannot be joined from here: {errors.redact(str(error))} "
+            "`weft run --address` works on a machine of the cluster, with its versions of Ray "
+            "and Python; `weft submit` works from anywhere."
+        ) from error
+
+
+def _knock(address: str, endpoint: tuple[str, int]) -> None:
+    """Make sure that somebody listens: Ray itself would try for two minutes, then crash."""
+    try:
+        socket.create_connection(endpoint, timeout=_KNOCK_SECONDS).close()
+    except OSError as error:
+        raise Retryable(
+            f"Nothing answers at {address}: {error.strerror or error}. Is the cluster up, and is "
+            "this the address that `ray start --head` printed?"
+        ) from error
 
 
 def _start_private(ray: ModuleType, cpus: float | None, quiet: dict[str, Any]) -> None:
@@ -180,7 +271,11 @@ def _remote(ray: ModuleType, stage: Stage) -> dict[str, Any]:
     if needs.memory:
         asked["memory"] = needs.memory
     if stage.workers:
-        pool = ray.data.ActorPoolStrategy(size=stage.workers)
+        pool = ray.data.ActorPoolStrategy(
+            size=stage.workers,
+            max_concurrent_calls_per_actor=_UNITS_BEGUN,
+            max_tasks_in_flight_per_actor=_UNITS_SENT,
+        )
         return asked | {"compute": pool, "max_restarts": RETRIES, "max_task_retries": RETRIES}
     return asked | {"compute": ray.data.TaskPoolStrategy(), "max_retries": RETRIES}
 
@@ -247,9 +342,13 @@ def _worker(plan: Plan, index: int, context: Context) -> StageWorker:
 
 
 def ship_user_code(plan: Plan) -> None:
-    """Send operators of the user's own files along by value: workers may not have the files."""
+    """Send operators of the user's own files along by value: workers may not have the files.
+
+    With them goes what they use of modules beside them, if it is imported by now.
+    """
     from ray import cloudpickle
 
+    folders: set[Path] = set()
     for step in plan.steps:
         if isinstance(step.action, Apply):
             operator = step.action.operator
@@ -259,16 +358,22 @@ def ship_user_code(plan: Plan) -> None:
         else:
             continue
         module = sys.modules.get(thing.__module__)
-        if module is not None and _is_user_file(module):
+        if module is not None and (file := _user_file(module)) is not None:
+            cloudpickle.register_pickle_by_value(module)
+            folders.add(file.parents[module.__name__.count(".")])
+    for module in list(sys.modules.values()):
+        file = _user_file(module)
+        if file is not None and any(file.is_relative_to(folder) for folder in folders):
             cloudpickle.register_pickle_by_value(module)
 
 
-def _is_user_file(module: ModuleType) -> bool:
+def _user_file(module: ModuleType) -> Path | None:
+    """The file of a module that is the user's own: neither installed, nor of weft or Python."""
     file = getattr(module, "__file__", None)
     if file is None or module.__name__.partition(".")[0] in ("weft", "__main__"):
-        return False
+        return None
     installed = [sysconfig.get_path(n) for n in ("purelib", "platlib", "stdlib")]
-    return not any(Path(file).is_relative_to(p) for p in installed)
+    return None if any(Path(file).is_relative_to(p) for p in installed) else Path(file)
 
 
 def _rebuilt(kind: str, message: str) -> WeftError:
