@@ -380,6 +380,8 @@ def _split(data: bytes) -> Iterator[tuple[int, bytes]]:
     at = 0
     while at < len(data):
         code, length = _HEAD.unpack_from(data, at)
+        if not code:  # there is no such kind, and some kilobytes unpack to millions of them
+            raise RowError("it has a record of kind 0")
         at += _HEAD.size + length
         if at > len(data):
             raise RowError("a record is longer than what holds it")

@@ -52,7 +52,7 @@ class Decode(Map):
         DefinitionError: a parameter has no such value.
         RowError: not an image in one of the formats; damaged or cut short; more than
             `max_pixels` pixels or `max_frames` frames, which is checked before decoding;
-            pixels of 32 bits; too small for a crop.
+            pixels of 32 bits; a JPEG of more than 100 scans; too small for a crop.
     """
 
     size: int | tuple[int, int] | None = None
@@ -112,6 +112,7 @@ class Decode(Map):
         with header.reading(content, self.name):
             file = header.open_header(content, self.name)
             header.check_size(file, self.max_pixels, self.max_frames, self.name)
+            header.check_scans(file, content, self.name)
             image, rest = self._pixels(file, content, loaded)
             return arrays.to_array(geometry.apply_all(image, rest))
 

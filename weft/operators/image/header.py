@@ -64,6 +64,10 @@ _BROKEN = (
 
 _ORIENTATION = 0x0112
 
+MAX_SCANS = 100
+"""Scans of a progressive JPEG: encoders write about ten. Each is 14 bytes at least and goes over
+every pixel again, so that 300 kB could take an hour."""
+
 
 @contextmanager
 def reading(content: bytes, what: str) -> Iterator[None]:
@@ -127,9 +131,44 @@ def check_size(image: ImageFile.ImageFile, max_pixels: int, max_frames: int, wha
         )
 
 
+def check_scans(image: ImageFile.ImageFile, content: bytes, what: str) -> None:
+    """Refuse a JPEG whose pixels are gone over too often.
+
+    Raises:
+        RowError: more than `MAX_SCANS`.
+    """
+    if not image.info.get("progressive"):
+        return
+    # Start of scan; in coded pixels 0xFF is followed by other bytes (ITU-T T.81, B.1.1.5).
+    if (count := content.count(b"\xff\xda")) > MAX_SCANS:
+        raise RowError(
+            f"{what}: the progressive JPEG has too many scans. Given {count}; expected at most "
+            f"{MAX_SCANS}. If it is no decompression bomb, save it again."
+        )
+
+
 def frames(image: ImageFile.ImageFile) -> int:
     """How many frames or pages the file has; 1 for a plain image. Decodes none of them."""
+    if image.format == "TIFF" and isinstance(image.fp, io.BytesIO):
+        return _pages(image.fp.getvalue())
     return int(getattr(image, "n_frames", 1))
+
+
+def _pages(content: bytes) -> int:
+    """How many directories a TIFF has (TIFF 6.0, section 2; 43: BigTIFF). A circle ends there.
+
+    Pillow parses each, and looks for it in a list of those before: 20,000 pages take it seconds.
+    """
+    order, big = "<" if content[:2] == b"II" else ">", 43 in content[2:4]
+    count, entry, place = (order + "Q", 20, order + "Q") if big else (order + "H", 12, order + "I")
+    seen: set[int] = set()
+    (at,) = struct.unpack_from(place, content, 8 if big else 4)
+    while at and at not in seen:
+        seen.add(at)
+        (entries,) = struct.unpack_from(count, content, at)
+        behind = at + struct.calcsize(count) + entry * entries
+        (at,) = struct.unpack_from(place, content, behind)
+    return len(seen)
 
 
 def orientation(image: ImageFile.ImageFile) -> int:

@@ -8,10 +8,13 @@ from typing import Any
 
 from PIL import ImageFile
 
+from weft.errors import RowError
 from weft.operators.image import geometry, header
 from weft.pipelines.fields import fields
 from weft.pipelines.operator import Map, Row
 from weft.pipelines.types import Encoded, Int8, Int32, Text
+
+_INT32 = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,20 @@ class Probe(Map):
             width, height = (
                 geometry.upright_size(image.size, turn) if image.format == "TIFF" else image.size
             )
+            frames = header.frames(image)
+            if max(width, height, frames) > _INT32:
+                raise RowError(
+                    f"{self.name}: the header is damaged: it says {width}x{height} pixels and "
+                    f"{frames} frames; no format has more than {_INT32}. Fetch the file again, or "
+                    "drop the row."
+                )
             return {
                 "format": "jpeg" if image.format == "MPO" else str(image.format).lower(),
                 "width": width,
                 "height": height,
                 "mode": image.mode,
                 "orientation": turn,
-                "frames": header.frames(image),
+                "frames": frames,
             }
 
 

@@ -33,6 +33,9 @@ _DAMAGE = (
 )  # fmt: skip
 """What is raised on a damaged log."""
 
+_HEAD = struct.Struct("<BQ")
+"""Kind and length of a record."""
+
 Times = npt.NDArray[np.int64]
 
 
@@ -119,7 +122,18 @@ def _unpacked(chunk: records.Chunk) -> records.Chunk:
         raise ValueError(f"a chunk is compressed by {chunk.compression!r}, not zstd or lz4")
     if len(data) != size:
         raise ValueError(f"a chunk does not unpack to the {size} bytes it says")
+    _refuse_nothing(data)
     return dataclasses.replace(chunk, data=data, compression="")
+
+
+def _refuse_nothing(data: bytes) -> None:
+    """Raise at a record of kind 0, which there is not: some kilobytes unpack to millions."""
+    at = 0
+    while at + _HEAD.size <= len(data):
+        kind, length = _HEAD.unpack_from(data, at)
+        if not kind:
+            raise ValueError("a chunk has a record of kind 0")
+        at += _HEAD.size + length
 
 
 def _series(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -85,6 +86,8 @@ def _as(value: Any, kind: Type) -> Any:
         if array.shape != kind.shape:
             raise ValueError(f"shape {array.shape}")
         return array
+    if isinstance(value, float) and math.isnan(value) and not getattr(kind, "nan", True):
+        raise ValueError("NaN")
     return kind.to_arrow([value])[0].as_py()
 
 
