@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import random
 import struct
 import time
 
+import av
 import numpy as np
 import pytest
 
@@ -72,6 +74,28 @@ def test_flipped_bytes(name: str) -> None:
         assert time.monotonic() - began < 10
     if name in CHECKED:
         assert refused + right >= 20
+
+
+@pytest.mark.parametrize("name", ["h264", "mpeg4 in AVI"])
+def test_a_frame_that_does_not_decode_fails_alone_with_those_that_lean_on_it(name: str) -> None:
+    content = bytearray(made(name))
+    whole = [child["image"].make() for child in Frames().expand_row({"content": made(name)}, None)]
+    with av.open(io.BytesIO(bytes(content))) as container:
+        packets = [p for p in container.demux(container.streams.video[0]) if p.size]
+    keys = [i for i, p in enumerate(packets) if p.is_keyframe]
+    middle = packets[(keys[1] + keys[2]) // 2]
+    content[middle.pos + 5 : middle.pos + middle.size] = bytes(middle.size - 5)
+    failed = []
+    for child in Frames().expand_row({"content": bytes(content)}, None):
+        try:
+            image = child["image"].make()
+        except RowError:
+            failed.append(child["index"])
+        else:
+            assert np.array_equal(image, whole[child["index"]]), child["index"]
+    assert failed
+    assert min(failed) >= keys[1] - 3
+    assert max(failed) < keys[2] + 3
 
 
 @pytest.mark.parametrize("operator", [Probe(count=True), Shots(), AudioTrack(), Frames(every=0.5)])

@@ -31,6 +31,7 @@ class Cursor:
         self._what = what
         self._ready: deque[Any] = deque()
         self._held: tuple[int, Any] = (-1, None)
+        self._lost: list[int] = []  # packets of frames that were wanted and did not decode
         self._jump(0)
         self.decoded = 0
         """Packets that were given to the decoder so far."""
@@ -42,8 +43,25 @@ class Cursor:
             RowError: it does not decode, or not without fault.
         """
         if self._held[0] != index:
-            self._held = index, self._find(index)
+            self._refuse_after_fault(index)
+            try:
+                self._held = index, self._find(index)
+            except RowError:
+                self._lost.append(int(self._clip.shown[index]))
+                raise
         return self._held[1]
+
+    def _refuse_after_fault(self, index: int) -> None:
+        """Refuse what may refer to a frame that did not decode: decoders do not always say so."""
+        clip = self._clip
+        first, last = self._key(index), int(clip.shown[index])
+        for lost in self._lost:
+            if first <= lost <= last:
+                raise RowError(
+                    f"{self._what}: frame {index} at {clip.seconds(clip.ticks[index]):.3f} s "
+                    f"refers to frame {clip.place[lost]}, which does not decode: the file is "
+                    "damaged. Fetch it again, or drop the row."
+                )
 
     def _find(self, index: int) -> Any:
         with reading(self._clip.content, self._what):

@@ -42,7 +42,8 @@ class Frames(Expand):
     Frames are listed without decoding. Only images that a later step reads are decoded, and a
     ``where`` on `index` or `time_seconds` is asked before: ``Frames().where(pl.col("index") % 300
     == 0)`` decodes from the last keyframe before each frame it keeps. A wanted image that does
-    not decode fails its clip: all of a clip's frames go on, or none.
+    not decode fails its row, and so do those after it up to the next keyframe: they may refer
+    to it.
 
     ``Frames(…, size=size, fit=fit)`` means ``Frames(…)`` then ``image.Resize(size, fit)``,
     exactly. `then` are further `image.Resize`, in order; a plan fills it with those that follow.
