@@ -117,6 +117,26 @@ def test_several_batches_become_one() -> None:
     assert same(whole, batch)
 
 
+def test_rows_are_read_in_place_and_aligned() -> None:
+    plan, cargo = a_plan_between_stages()
+    table = pack_cargo(plan, cargo)
+    held = table["data"].chunk(0).buffers()[2]
+    for port, [batch] in unpack_cargo(plan, table).ports.items():
+        for name, column in {**batch.envelope, **batch.columns}.items():
+            for buffer in filter(None, column.array.buffers()):
+                offset = buffer.address - held.address
+                assert 0 <= offset < held.size, (port, name)
+                assert offset % 8 == 0, (port, name)
+
+
+def test_a_table_that_is_a_slice() -> None:
+    plan, cargo = a_plan_between_stages()
+    table = pack_cargo(plan, cargo)
+    twice = pa.concat_tables([pack_unit(cargo.unit), table]).combine_chunks()
+    found = unpack_cargo(plan, twice.slice(2))
+    assert all(same(batches[0], found.ports[port][0]) for port, batches in cargo.ports.items())
+
+
 def test_empty_ports_take_no_room() -> None:
     plan, cargo = a_plan_between_stages()
     cargo.ports = {"select": [], "pages": cargo.ports["pages"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -126,6 +127,33 @@ def test_a_filter_that_fails_on_a_child() -> None:
     assert [r["page"] for r in rows] == [0, 2]
     assert (books["where"].failed, books["pages"].failures) == (1, 0)
     assert [(s["key"], s["step"]) for s in receipts[0]["samples"]] == [("0#1", "where")]
+
+
+def test_a_child_is_let_go_when_it_is_made() -> None:
+    alive: list[weakref.ref[Any]] = []
+    most = 0
+
+    class Heavy:
+        """What a child holds until it is made, such as an open page."""
+
+    class Books(Pages):
+        def expand_row(self, row: Any, loaded: Any) -> Iterator[dict[str, Any]]:
+            def later(page: int, heavy: Any) -> weft.Later:
+                def make() -> str:
+                    nonlocal most
+                    most = max(most, page + sum(ref() is not None for ref in alive))
+                    return f"made by {heavy}"
+
+                return weft.Later(make)
+
+            for page in range(row["n"]):
+                heavy = Heavy()
+                alive.append(weakref.ref(heavy))
+                yield {"page": page, "text": later(page, heavy), "picture": later(page, heavy)}
+
+    rows, _, _ = run(lambda r: r.apply(Books()).where(pl.col("page") < 5).select("text"), [8])
+    assert len(rows) == 5
+    assert most == 5  # of the wanted ones; each is gone before the next is made
 
 
 def test_raise_names_the_child() -> None:

@@ -124,6 +124,23 @@ class TestCommit:
         assert (first, second) == (2, 3)
         assert (values(uri, first), values(uri, second)) == ([1, 2], [3])
 
+    def test_rows_of_any_key_go_and_the_others_stay(self, uri: str) -> None:
+        odd = ["it's", 'a "b"', "c\nd", "é#0", "", "%_", "\\'; --", "😀", "k1", "k2"]
+        schema = pa.schema([SCHEMA.field("_key")])
+        table = pa.table([odd], schema=schema)
+        write(uri, "r1", table.slice(0, 4), table.slice(4, 3), table.slice(7), schema=schema)
+        for number, keys in enumerate([odd[1:4], [odd[0], "", "nobody"], odd[5:8]]):
+            tables.commit(tables.ensure(uri, schema), [], f"d{number}", {}, removed=keys)
+        assert tables.read(uri)["_key"].to_pylist() == ["k1", "k2"]
+        assert [f.count_rows() for f in lance.dataset(uri).get_fragments()] == [2]
+
+    def test_many_rows_go_at_once(self, uri: str) -> None:
+        """A list of their keys in SQL took 14 s for as many again; positions take 0.3 s."""
+        write(uri, "r1", rows(*range(200_000)))
+        gone = [f"k{i}" for i in range(0, 200_000, 2)]
+        tables.commit(tables.ensure(uri, SCHEMA), [], "r2", {}, removed=gone)
+        assert values(uri) == list(range(1, 200_000, 2))
+
     def test_of_the_same_run_changes_nothing(self, uri: str) -> None:
         token = tables.ensure(uri, SCHEMA)
         staged = tables.stage(token, rows(1))

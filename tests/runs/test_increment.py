@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import weft
-from weft.connectors import Files, Lance, Parquet
+from weft.connectors import Files, Lance, Memory, Parquet
 from weft.errors import OverBudget
 from weft.pipelines import tables
 from weft.pipelines.runs.budget import Budget
@@ -165,6 +165,65 @@ def test_rows_that_failed_are_tried_again_when_asked(folder: Path, tmp_path: Pat
     assert sorted(SEEN) == ["a bad line\nmute seven", "broken"]
     assert (result.increment["retried"], result.increment["unchanged"]) == (2, 3)
     assert content(out) == before
+
+
+def test_rows_that_failed_on_the_way_to_any_dataset_are_tried_again(
+    folder: Path, tmp_path: Path
+) -> None:
+    @weft.pipeline
+    def two() -> Any:
+        rows = weft.read(Files(f"{folder}/*", kind="text"))
+        paths = rows.select("key").write(Lance(tmp_path / "paths.lance"))
+        return paths, rows.apply(lines).select("line").write(Lance(tmp_path / "lines.lance"))
+
+    run(two())
+    result, _ = run(two(), retry_failed=True)
+    assert SEEN == ["broken"]
+    assert (result.increment["retried"], result.increment["unchanged"]) == (1, 4)
+
+
+def test_a_row_and_another_rows_child_of_one_key(folder: Path, tmp_path: Path) -> None:
+    """The children of `a.txt#0` are called like the grandchildren of `a.txt`."""
+    out = tmp_path / "o.lance"
+    (folder / "a.txt#0").write_text("eight nine")
+    run(nested(source=f"{folder}/*", out=str(out)))
+    (folder / "a.txt").write_text("uno")
+    _, notices = run(nested(source=f"{folder}/*", out=str(out)))
+    told = "some rows of Files, or made of them, have the same key"
+    assert notices == [f"All rows are processed: {told}."]
+    assert content(out) == full(folder, out)
+
+
+def test_rows_of_one_key(tmp_path: Path) -> None:
+    source, out = tmp_path / "s.lance", tmp_path / "o.lance"
+    lance.write_dataset(
+        pa.table({"k": ["a", "a", "b"], "v": [1, 2, 3]}), source, enable_stable_row_ids=True
+    )
+
+    @weft.pipeline
+    def copy() -> Any:
+        return weft.read(Lance(source, key="k")).write(Lance(out))
+
+    run(copy())
+    lance.dataset(source).delete("v = 2")
+    _, notices = run(copy())
+    told = "some rows of Lance, or made of them, have the same key"
+    assert notices == [f"All rows are processed: {told}."]
+    assert tables.read(str(out), "latest")["v"].to_pylist() == [1, 3]
+
+
+def test_a_dataset_beside_one_that_keeps_no_ledger(folder: Path, tmp_path: Path) -> None:
+    @weft.pipeline
+    def both() -> Any:
+        rows = weft.read(Files(f"{folder}/*", kind="text")).select("key")
+        return rows.write(Memory("beside")), rows.write(Lance(tmp_path / "o.lance"))
+
+    assert run(both())[1] == []
+    (folder / "n.txt").write_text("new")
+    result, notices = run(both())
+    assert notices == ["All rows are processed: beside keeps no ledger."]
+    assert set(result.kept.values()) == {6}
+    Memory("beside").clear()
 
 
 @pytest.mark.parametrize("fresh", [False, True])
@@ -328,6 +387,55 @@ def test_a_dataset_is_read_incrementally_too(folder: Path, tmp_path: Path) -> No
     assert result.increment == {"new": 0, "changed": 2, "deleted": 4, "retried": 0, "unchanged": 1}
     found = {r["_key"]: r["loud"] for r in content(second)["rows"]}
     assert found == {"a.txt#0#0": "ONE!", "a.txt#0#1": "UNO!", "d.txt#1#1": "SEVEN!"}
+
+
+EDIT = st.one_of(
+    st.tuples(st.sampled_from(["delete", "update", "merge"]), st.integers(0, 25)),
+    st.tuples(st.sampled_from(["append", "compact", "run"]), st.just(0)),
+)
+
+
+@settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(edits=st.lists(EDIT, max_size=6), stable=st.booleans())
+def test_a_table_that_others_edit_is_read_incrementally(
+    edits: list[tuple[str, int]], stable: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    home = tmp_path_factory.mktemp("edits")
+    source, out, other = (str(home / f"{name}.lance") for name in ("s", "o", "full"))
+
+    def rows(first: int, count: int, more: int = 0) -> pa.Table:
+        keys = range(first, first + count)
+        return pa.table({"k": [f"it's {k}" for k in keys], "v": [k + more for k in keys]})
+
+    @weft.pipeline
+    def odd(out: str) -> Any:
+        key = None if stable else "k"
+        return weft.read(Lance(source, key=key)).where(pl.col("v") % 7 != 0).write(Lance(out))
+
+    lance.write_dataset(rows(0, 20), source, enable_stable_row_ids=stable, max_rows_per_file=7)
+    run(odd(out=out))
+    for number, (edit, at) in enumerate([*edits, ("run", 0)]):
+        table = lance.dataset(source)
+        if edit == "delete":
+            table.delete(f"v % 100 BETWEEN {at} AND {at + 2}")
+        elif edit == "update":
+            table.update({"v": "v + 100"}, where=f"v % 100 BETWEEN {at} AND {at + 2}")
+        elif edit == "merge":
+            merge = table.merge_insert("k").when_matched_update_all()
+            merge.when_not_matched_insert_all().execute(rows(at, 5, 200))
+        elif edit == "append":
+            lance.write_dataset(
+                rows(1000 + 9 * number, 9), source, mode="append", max_rows_per_file=7
+            )
+        elif edit == "compact":
+            table.optimize.compact_files()
+        else:
+            result, _ = run(odd(out=out))
+            assert result.in_sync or result.increment
+    run(odd(out=other))
+    assert content(Path(out)) == content(Path(other))
 
 
 @weft.pipeline

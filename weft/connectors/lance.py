@@ -126,7 +126,8 @@ class Lance(Source, Sink):
     def only(self, keys: pa.Array) -> Lance:
         """The same version, with splits of these rows only."""
         other = dataclasses.replace(self)
-        other.__dict__.update(_pinned=self._open().version, _keys=keys)
+        chosen = pc.is_in(self.listing()[KEY], keys).to_numpy()  # once: hashing `keys` costs most
+        other.__dict__.update(_pinned=self._open().version, _chosen=chosen)
         return other
 
     def splits(self, rows: int) -> Iterator[Split]:
@@ -140,15 +141,15 @@ class Lance(Source, Sink):
         """
         dataset = self._open()
         key = self._key_column(dataset)
-        wanted = self.__dict__.get("_keys")  # of `only`
+        chosen = self.__dict__.get("_chosen")  # of `only`, in the order of the listing
+        first = 0
         for fragment in _fragments(dataset):
             files = _files(fragment)
             size = sum(f["file_size_bytes"] or 0 for f in files["data"])
-            chosen = np.ones(fragment.count_rows(), bool)
-            if wanted is not None:
-                have = _Reader(dataset, fragment, key, []).listing()[KEY]
-                chosen = pc.is_in(have, wanted).to_numpy()
-            for start, length in ranges(chosen, rows):
+            count = fragment.count_rows()
+            here = np.ones(count, bool) if chosen is None else chosen[first : first + count]
+            first += count
+            for start, length in ranges(here, rows):
                 where = {"fragment": fragment.fragment_id, "start": start, "rows": length}
                 yield Split(
                     id=_digest({"key": key, "files": files, "start": start, "rows": length}),
@@ -252,7 +253,7 @@ class Lance(Source, Sink):
         return dataset if tag is None else tables.open_table(self.path, tag["version"])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {n: v for n, v in self.__dict__.items() if n not in ("_pinned", "_keys")}
+        return {n: v for n, v in self.__dict__.items() if n not in ("_pinned", "_chosen")}
 
     def _visible(self, dataset: Any) -> pa.Schema:
         schema = blobs.plain_schema(dataset.schema)

@@ -93,29 +93,32 @@ class Parquet(Source):
         """Keys by file and number; ``None`` with a key column, which would have to be read."""
         if self.key is not None:
             return None
-        parts = [self._keys(file) for file in self._files]
-        rows = [len(keys) for keys in parts]
         versions = [f"{file.size}-{file.mtime_ns}" for file in self._files]
-        sources = np.repeat(np.array(versions, object), rows)
-        return pa.table({KEY: pa.concat_arrays(parts), SOURCE: pa.array(sources, pa.string())})
+        sources = np.repeat(np.array(versions, object), self._counts())
+        return pa.table({KEY: self._keys(), SOURCE: pa.array(sources, pa.string())})
 
     def only(self, keys: pa.Array) -> Parquet:
         """The same files, with splits of these rows only."""
         other = dataclasses.replace(self)
-        chosen = [pc.is_in(self._keys(file), keys).to_numpy(False) for file in self._files]
-        other.__dict__.update(_listing=self._listing, _files=self._files, _chosen=chosen)
+        chosen = pc.is_in(self._keys(), keys).to_numpy(False)  # once: hashing `keys` costs most
+        by_file = np.split(chosen, np.cumsum(self._counts())[:-1])
+        other.__dict__.update(_listing=self._listing, _files=self._files, _chosen=by_file)
         return other
 
     @functools.cached_property
     def _chosen(self) -> list[npt.NDArray[np.bool_]]:
         """Which rows of each file are there: all, unless `only` says otherwise."""
-        return [np.ones(sum(count for count, _ in file.groups), bool) for file in self._files]
+        return [np.ones(count, bool) for count in self._counts()]
 
-    @staticmethod
-    def _keys(file: ParquetFile) -> pa.Array:
-        count = sum(count for count, _ in file.groups)
-        numbers = pa.array(np.arange(count)).cast(pa.string())
-        return pc.binary_join_element_wise(file.key, numbers, "#")
+    def _counts(self) -> list[int]:
+        """Rows by file."""
+        return [sum(count for count, _ in file.groups) for file in self._files]
+
+    def _keys(self) -> pa.Array:
+        """The keys of all rows, file by file."""
+        numbers = [pa.array(np.arange(count)).cast(pa.string()) for count in self._counts()]
+        files = zip(self._files, numbers, strict=True)
+        return pa.concat_arrays([pc.binary_join_element_wise(f.key, n, "#") for f, n in files])
 
     def splits(self, rows: int) -> Iterator[Split]:
         self.columns  # noqa: B018 - checks the key; and read() has the types without the files

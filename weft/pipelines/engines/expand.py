@@ -73,8 +73,10 @@ class ExpandRunner(ApplyRunner):
         for ask in self.filters:
             below = ask(below, work)
         places = below.envelope.pop(_PLACE).values
+        wanted = [children[i][1] for i in places]
+        del children, families  # so that `_make` holds a child alone, and lets it go
         if late:
-            below = self._make(below, [children[i][1] for i in places], late, work)
+            below = self._make(below, wanted, late, work)
         return below.only(self.keeps)
 
     def _call(self, batch: Batch, rows: Indices) -> tuple[Families, Failures]:

@@ -7,7 +7,6 @@ source. Decoders and NumPy release the interpreter's lock, which is what makes t
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -37,28 +36,35 @@ def execute(
             for i, s in enumerate(plan.stages)
         ]
         slots = threads + 1 + sum(2 * (s.workers or 0) for s in plan.stages)
-        yield from _stream(_Workers(plan, context), units, pools, slots)
+        workers = _Workers(plan, context, int(cluster.gpus))
+        yield from _stream(workers, units, pools, slots)
 
 
 class _Workers:
     """A worker of each stage for each thread, made when first needed: operators load once.
 
-    Workers on GPUs fill one after the other. (On Ray every worker sees only its own.)
+    A worker on a GPU gets the one that has the most room. (On Ray it sees only its own.)
     """
 
-    def __init__(self, plan: Plan, context: Context) -> None:
+    def __init__(self, plan: Plan, context: Context, gpus: int) -> None:
         self.plan = plan
         self.context = context
         self._local = threading.local()
-        self._made = [itertools.count() for _ in plan.stages]
+        self._taken = [0.0] * max(1, gpus)
+        self._lock = threading.Lock()
 
     def __call__(self, index: int) -> StageWorker:
         mine: dict[int, StageWorker] = self._local.__dict__.setdefault("workers", {})
         if index not in mine:
-            gpus = self.plan.stages[index].resources.gpus
-            gpu = int(next(self._made[index]) * gpus)
+            gpu = self._gpu(self.plan.stages[index].resources.gpus)
             mine[index] = StageWorker(self.plan, index, self.context, gpu=gpu)
         return mine[index]
+
+    def _gpu(self, share: float) -> int:
+        with self._lock:
+            gpu = min(range(len(self._taken)), key=self._taken.__getitem__)
+            self._taken[gpu] += share
+            return gpu
 
 
 def _stream(

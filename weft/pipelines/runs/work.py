@@ -24,7 +24,12 @@ _TINY_ROWS = 65_536
 (some 20 ms on Ray) weighs more than an idle core at the end, and two for each CPU are enough."""
 
 _SMALL = 8
-"""Rows below which a unit is hardly worth its receipt."""
+"""Rows below which a unit is hardly worth its receipt, if they are small."""
+
+_SMALL_BYTES = 4 * 2**20
+"""Bytes of content from which a unit is worth its receipt, however few rows they are: some ten
+photographs or one clip, a tenth of a second of decoding or more. Ten clips in two units would
+leave one of two cores waiting for the longer half."""
 
 
 def cut(plan: Plan, cluster: Cluster, sources: Mapping[str, Source] | None = None) -> list[Unit]:
@@ -38,8 +43,15 @@ def cut(plan: Plan, cluster: Cluster, sources: Mapping[str, Source] | None = Non
     each = 2 if plan.unit_rows >= _TINY_ROWS else _UNITS_PER_CPU
     if len(units) >= each * cpus:
         return units
-    share, least = -(-rows // (each * cpus)), min(_SMALL, -(-rows // cpus))
+    share, least = -(-rows // (each * cpus)), min(_small(units), -(-rows // cpus))
     return list(units_of(plan, max(1, share, least), sources))
+
+
+def _small(units: list[Unit]) -> int:
+    """How many rows a unit has at least."""
+    rows = sum(u.split.rows for u in units)
+    content = sum(u.split.content_bytes for u in units)
+    return min(_SMALL, -(-_SMALL_BYTES * rows // content)) if content else _SMALL
 
 
 def input_digest(plan: Plan) -> str:
