@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import common, images  # noqa: E402
+from benchmarks import clips, common, contest, images  # noqa: E402
 
 
 def run(module: str, *arguments: str) -> dict[str, object]:
@@ -49,6 +49,36 @@ def test_images_report(tmp_path: Path) -> None:
     assert met["store: ray/limit"] is None
 
 
+def test_video_report(tmp_path: Path) -> None:
+    for name, seconds in (("1/000", 2), ("warm/000", 1), ("warm/001", 1)):  # shorter than it makes
+        path = tmp_path / "clips" / f"{name}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clips.make_clip(path, 0, seconds)
+    report = run(
+        "video", "--folder", str(tmp_path / "clips"), "--count", "1", "--rounds", "1",
+        "--contenders", "limit,local", "--json", str(tmp_path / "video.json"),
+    )  # fmt: skip
+    assert report["workloads"]["sample"]["count"] == 2
+    assert report["workloads"]["sample"]["largest_differences"]["local"] == {"image": 0.0}
+    assert report["machine"]["versions"]["av"]
+    assert [t["name"] for t in report["targets_met"]] == [
+        "sample: local/limit", "sample: ray/ray_data_read_videos", "sample: local/daft",
+    ]  # fmt: skip
+
+
+def test_audio_report(tmp_path: Path) -> None:
+    report = run(
+        "audio", "--folder", str(tmp_path / "recordings"), "--count", "6", "--rounds", "1",
+        "--contenders", "limit,local", "--json", str(tmp_path / "audio.json"),
+    )  # fmt: skip
+    figures = report["workloads"]["mel"]
+    assert figures["count"] == 6
+    assert 0 < figures["largest_differences"]["local"]["mel"] < 0.005  # another resampler
+    assert figures["contenders"]["local"]["first_run_seconds"] > 0
+    low, high = figures["ratios"]["local/limit"]["steady_range"]
+    assert low <= figures["ratios"]["local/limit"]["steady"] <= high
+
+
 def test_overhead_report(tmp_path: Path) -> None:
     report = run(
         "overhead", "--batches", "200", "--rows", "0", "--rounds", "1",
@@ -80,13 +110,13 @@ def rows(**changed: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     ],
 )
 def test_a_wrong_output_is_caught(contender: str, given: object, message: str) -> None:
-    with pytest.raises(images.OutputError, match=message):
-        images.compare(contender, rows(), given)
+    with pytest.raises(contest.OutputError, match=message):
+        contest.compare(images.CONTEST, contender, rows(), given)
 
 
 def test_another_decoder_may_differ_a_little() -> None:
     given = rows(b=np.full(4, 1.5, np.float32))
-    assert images.compare("daft", rows(), given) == {"vector": 0.5}
+    assert contest.compare(images.CONTEST, "daft", rows(), given) == {"vector": 0.5}
 
 
 def test_keys_stored_twice_are_caught(tmp_path: Path) -> None:
@@ -94,8 +124,8 @@ def test_keys_stored_twice_are_caught(tmp_path: Path) -> None:
     pq.write_table(
         pa.table({"key": ["a.jpg", "x/a.jpg"], "vector": vectors}), tmp_path / "1.parquet"
     )
-    with pytest.raises(images.OutputError, match="1 keys are there twice"):
-        images.read_rows(str(tmp_path))
+    with pytest.raises(contest.OutputError, match="1 keys are there twice"):
+        contest.read_rows(str(tmp_path), ["vector"])
 
 
 def test_a_contender_that_dies_is_told() -> None:

@@ -14,7 +14,7 @@ from weft.pipelines.engines.books import Books, Count, new_books
 from weft.pipelines.observe.progress import Progress, duration, number
 from weft.pipelines.observe.summary import summarise
 from weft.pipelines.plan import Plan
-from weft.pipelines.runs.run import RunResult
+from weft.pipelines.runs.result import RunResult
 
 
 class Clock:

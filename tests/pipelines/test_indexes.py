@@ -257,4 +257,4 @@ def test_index_is_of_a_write(tmp_path: Path) -> None:
         "type": "Lance", "path": Lance("a").path, "version": "latest", "key": None,
     }  # fmt: skip
     assert Lance("a", index="clip") == Lance("a", index=("clip", "clip"))
-    assert Lance("a", index="clip").identity()["index"] == ["clip"]
+    assert Lance("a", index="clip").identity() == Lance("a").identity()

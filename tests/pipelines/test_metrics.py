@@ -23,7 +23,8 @@ from weft.pipelines.engines.books import Books, Count
 from weft.pipelines.observe.listeners import Listeners
 from weft.pipelines.observe.metrics import STATES, Metrics, check_file
 from weft.pipelines.runs.budget import Budget
-from weft.pipelines.runs.run import Listener, RunResult, run
+from weft.pipelines.runs.result import Listener, RunResult
+from weft.pipelines.runs.run import run
 
 ROWS = [{"id": f"secret-key-{i:03d}", "n": i} for i in range(600)]
 

@@ -15,7 +15,7 @@ from weft.connectors import Arrow, Lance, Memory
 from weft.pipelines.observe.stages import StageUse, slow_side, stage_use
 from weft.pipelines.plan import Plan, Stage
 from weft.pipelines.resources import Cluster, Machine, Resources
-from weft.pipelines.runs.run import RunResult
+from weft.pipelines.runs.result import RunResult
 
 TASKS = Resources()
 FOUR = Cluster((Machine(cpus=4),))

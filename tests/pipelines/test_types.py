@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -154,6 +154,7 @@ def arrays(dtype: str, shape: tuple[int | None, ...]) -> st.SearchStrategy[np.nd
      Embedding(), Tensor("bool", (2,)), Tensor("int16", ())],
     ids=str,
 )  # fmt: skip
+@settings(deadline=None)  # the first example imports
 @given(data=st.data())
 def test_arrays_survive_storage(kind: Tensor, data: st.DataObject) -> None:
     dtype = "uint8" if kind.dtype == "bool" else kind.dtype

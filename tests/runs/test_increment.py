@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lance
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,7 +24,7 @@ from weft.pipelines import tables
 from weft.pipelines.runs.budget import Budget
 from weft.pipelines.runs.journal import journals
 from weft.pipelines.runs.publish import errors_uri, ledger_uri
-from weft.pipelines.runs.run import Listener
+from weft.pipelines.runs.result import Listener
 
 SEEN: list[str] = []
 """Files that the operators saw."""
@@ -436,6 +437,52 @@ def test_a_table_that_others_edit_is_read_incrementally(
             assert result.in_sync or result.increment
     run(odd(out=other))
     assert content(Path(out)) == content(Path(other))
+
+
+def test_a_dataset_made_anew_has_no_row_that_was_seen(folder: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "o.lance", tmp_path / "p.lance"
+    run(nested(source=f"{folder}/*", out=str(first)))
+    run(downstream(source=str(first), out=str(second)))
+    shutil.rmtree(first)
+    shutil.rmtree(f"{first}.weft")
+    (folder / "a.txt").write_text("eins zwei\ndrei")  # the same keys, other words
+    run(nested(source=f"{folder}/*", out=str(first)))
+    result, _ = run(downstream(source=str(first), out=str(second)))
+    assert result.increment["unchanged"] == 0
+    assert {"EINS!", "ZWEI!", "DREI!"} <= {r["loud"] for r in content(second)["rows"]}
+
+
+@weft.pipeline
+def vectors(source: str, out: str, index: str = "") -> Any:
+    rows = weft.read(Files(source, kind="text")).apply(as_vector)
+    return rows.select("as_vector").write(Lance(out, index=(index,) if index else ()))
+
+
+@weft.operator(version="1")
+def as_vector(content: weft.Encoded) -> weft.Embedding(2):  # type: ignore[valid-type]
+    SEEN.append("")
+    return np.array([len(content), 1], np.float32)
+
+
+def test_an_index_that_is_asked_for_later_is_made_without_the_rows(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weft.pipelines.indexes.INDEX_FROM_ROWS", 1)
+    monkeypatch.setattr("weft.pipelines.indexes._TYPE", "IVF_FLAT")
+    out = tmp_path / "o.lance"
+    run(vectors(source=f"{folder}/*", out=str(out)))
+    result, _ = run(vectors(source=f"{folder}/*", out=str(out), index="as_vector"))
+    assert (SEEN, result.rows) == ([], 0)
+    dataset = lance.dataset(str(out), version="latest")
+    assert [i.name for i in dataset.describe_indices()] == ["as_vector_idx"]
+    assert dataset.count_rows() == 5
+    assert run(vectors(source=f"{folder}/*", out=str(out), index="as_vector"))[0].in_sync
+
+
+def test_a_retry_with_nothing_failed_is_in_sync(folder: Path, tmp_path: Path) -> None:
+    pipeline = vectors(source=f"{folder}/*", out=str(tmp_path / "o.lance"))
+    run(pipeline)
+    assert run(pipeline, retry_failed=True)[0].in_sync
 
 
 @weft.pipeline

@@ -26,7 +26,7 @@ from weft.pipelines import tables
 from weft.pipelines.runs.budget import Budget
 from weft.pipelines.runs.journal import Journal, journals
 from weft.pipelines.runs.publish import errors_uri, ledger_uri
-from weft.pipelines.runs.run import Listener
+from weft.pipelines.runs.result import Listener
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from weft.pipelines.observe.progress import Progress, duration
-from weft.pipelines.runs.run import Listener
+from weft.pipelines.runs.result import Listener
 
 if TYPE_CHECKING:
     from weft.pipelines.engines.books import Books

@@ -16,7 +16,8 @@ from weft.errors import DefinitionError, Interrupted, OverBudget
 from weft.pipelines.graph import Write
 from weft.pipelines.observe.summary import summarise
 from weft.pipelines.runs.budget import Budget
-from weft.pipelines.runs.run import Listener, run
+from weft.pipelines.runs.result import Listener
+from weft.pipelines.runs.run import run
 
 if TYPE_CHECKING:
     from weft.pipelines.dsl import Pipeline

@@ -1,15 +1,14 @@
 """Lance datasets: where rows are published, and where they are read from again.
 
 Reading is pinned: a tag is resolved to a version number once, when a run first looks, and it
-reads that version to its end whatever is published meanwhile. Media columns
-come as bytes, and only where they are asked for. A predicate that SQL can say is answered on
-the columns that it names; the rest of a row, media above all, is then read for the rows that
-are left.
+reads that version to its end whatever is published meanwhile. Media columns come as bytes, and
+only where they are asked for. A predicate that SQL can say is answered on the columns that it
+names; the rest of a row, media above all, is then read for the rows that are left.
 
 A row's ``_source`` says when it last changed: the version of the table that wrote it, where the
-table has stable row ids, as those that weft makes have. That number starts again when a table
-is deleted and made anew. In other tables it is a digest of the row's data files, which an
-appended row leaves alone and a compaction changes.
+table has stable row ids, as those that weft makes have. Those have a name of their own as well,
+so that a table that is deleted and made anew has no row that was seen. In other tables it is a
+digest of the row's data files, which an appended row leaves alone and a compaction changes.
 """
 
 from __future__ import annotations
@@ -89,9 +88,8 @@ class Lance(Source, Sink):
         return f"{self.path}.weft"
 
     def identity(self) -> dict[str, Any]:
-        """Path, version as given, key column, and the columns that are indexed, if any."""
-        given = {"type": "Lance", "path": self.path, "version": self.version, "key": self.key}
-        return given | ({"index": list(self.index)} if self.index else {})
+        """Path, version as given and key column; an index changes no row."""
+        return {"type": "Lance", "path": self.path, "version": self.version, "key": self.key}
 
     @property
     def columns(self) -> Fields:
@@ -235,6 +233,10 @@ class Lance(Source, Sink):
         version = tables.commit(token, staged, run, properties, removed=removed)
         return indexes.build(self.path, version, self.index) if self.index else version
 
+    def complete(self, version: int) -> bool:
+        """Whether a version has the indexes that are asked for."""
+        return indexes.built(self.path, version, self.index)
+
     def publish(self, version: int, run: str, properties: Mapping[str, str]) -> None:
         """See `weft.pipelines.tables.tag`."""
         tables.tag(self.path, version, run, properties)
@@ -338,6 +340,8 @@ class _Reader:
         self._types = fields_of(blobs.plain_schema(dataset.schema)).only(list(columns))
         self._stable = dataset.has_stable_row_ids
         self._version = "" if self._stable else _digest(_files(fragment)["data"])
+        name = (dataset.schema.metadata or {}).get(tables.TABLE_ID)
+        self._table = f"{name.decode()}-" if name else ""
         self._engine = [key] if key != _ROW_ID else []  # the row id is an option of the scan
         self._engine += [_CHANGED] if self._stable else []
         self._names = list(dict.fromkeys([*self._types, *self._engine]))
@@ -424,7 +428,8 @@ class _Reader:
     def _envelope(self, found: pa.RecordBatch | pa.Table) -> tuple[pa.Array, pa.Array]:
         keys = found.column(self._key).cast(pa.string())
         if self._stable:
-            return keys, found.column(_CHANGED).cast(pa.string())
+            changed = found.column(_CHANGED).cast(pa.string())
+            return keys, pc.binary_join_element_wise(self._table, changed, "")
         return keys, pa.repeat(pa.scalar(self._version), found.num_rows)
 
 

@@ -164,11 +164,10 @@ class MCAP(Source):
     def only(self, keys: pa.Array) -> MCAP:
         """The same logs, with splits of these messages only."""
         other = dataclasses.replace(self)
-        chosen = [
-            pc.is_in(file.keys(np.arange(log.rows)), keys).to_numpy(zero_copy_only=False)
-            for file, log in self._logs
-        ]
-        other.__dict__.update(_logs=self._logs, _chosen=chosen)
+        have = pa.concat_arrays([file.keys(np.arange(log.rows)) for file, log in self._logs])
+        chosen = pc.is_in(have, keys).to_numpy(zero_copy_only=False)  # once: hashing costs most
+        by_file = np.split(chosen, np.cumsum([log.rows for _, log in self._logs])[:-1])
+        other.__dict__.update(_logs=self._logs, _chosen=by_file)
         return other
 
     @functools.cached_property

@@ -203,6 +203,10 @@ class Sink:
         """
         raise NotImplementedError
 
+    def complete(self, version: int) -> bool:
+        """Whether a published version has all that this sink makes besides the rows."""
+        return True
+
     def publish(self, version: int, run: str, properties: Mapping[str, str]) -> None:
         """Show `version` to readers: tag it ``run-<run>``, then move ``latest`` to it."""
         raise NotImplementedError

@@ -27,7 +27,7 @@ from weft.pipelines.sites import Site, at, call_site, definition_site
 if TYPE_CHECKING:
     from weft.pipelines.plan import Plan
     from weft.pipelines.resources import Cluster
-    from weft.pipelines.runs.run import RunResult
+    from weft.pipelines.runs.result import RunResult
 
 P = ParamSpec("P")
 

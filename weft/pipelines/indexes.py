@@ -80,7 +80,7 @@ def build(uri: str, version: int, columns: Sequence[str]) -> int:
         OSError, RuntimeError: Lance failed; the rows are safe, and building again is too.
     """
     dataset = tables.open_table(uri, version)
-    if all(_is_built(dataset, column) for column in columns):
+    if built(uri, version, columns):
         return version
     newest = tables.open_table(uri)
     if _rows(newest) != _rows(dataset):
@@ -90,6 +90,16 @@ def build(uri: str, version: int, columns: Sequence[str]) -> int:
             _build(newest, column)
             newest = tables.open_table(uri)
     return int(newest.version)
+
+
+def built(uri: str, version: int, columns: Sequence[str]) -> bool:
+    """Whether nothing is left to do for `columns` at `version`.
+
+    Raises:
+        DefinitionError: there is no such table or version.
+    """
+    dataset = tables.open_table(uri, version) if columns else None
+    return all(_is_built(dataset, column) for column in columns)
 
 
 def coverage(uri: str, version: int | str | None, column: str) -> Coverage:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ from weft.pipelines import blobs
 from weft.pipelines.fragments import check_staged, content, deletions, digest, written
 
 LATEST = "latest"
+TABLE_ID = b"weft.table"
+"""Key of the schema's metadata: a name that a table made anew at the same path does not have."""
+
 RUN_PROPERTY = "weft.run"
 
 _MESSAGE_PROPERTY = "__lance_commit_message"  # lance.dataset.LANCE_COMMIT_MESSAGE_KEY
@@ -381,7 +385,8 @@ def _create(path: str, schema: pa.Schema) -> Any:
     """Lance's own ``mode="create"`` lets several of a race win; version 0 lets one."""
     from lance import LanceDataset, LanceOperation, Transaction
 
-    first = Transaction(0, LanceOperation.Overwrite(blobs.stored_schema(schema), []))
+    named = blobs.stored_schema(schema).with_metadata({TABLE_ID: secrets.token_hex(8)})
+    first = Transaction(0, LanceOperation.Overwrite(named, []))
     try:
         return LanceDataset.commit(path, first, max_retries=0, enable_stable_row_ids=True)
     except OSError:
@@ -440,7 +445,8 @@ def _operation(
     new = [FragmentMetadata.from_json(json.dumps(item["fragment"])) for item in staged]
     schema = blobs.stored_schema(_schema(token))
     if removed is None:
-        return LanceOperation.Overwrite(schema, new)
+        named = dataset.schema.metadata or {TABLE_ID: secrets.token_hex(8)}
+        return LanceOperation.Overwrite(schema.with_metadata(named), new)
     if not schema.equals(dataset.schema):
         raise PlanError(
             f"{token['uri']}: the rows to add have other columns than the table, so the table "

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from weft.pipelines.runs.run import Listener
+from weft.pipelines.runs.result import Listener
 
 if TYPE_CHECKING:
     from weft.pipelines.engines.books import Books
     from weft.pipelines.plan import Plan
-    from weft.pipelines.runs.run import RunResult
+    from weft.pipelines.runs.result import RunResult
 
 
 class Listeners(Listener):

@@ -28,7 +28,7 @@ from weft.errors import DefinitionError, Interrupted, OverBudget
 from weft.pipelines.engines.books import Books, Count
 from weft.pipelines.observe.stages import StageUse
 from weft.pipelines.plan import Plan
-from weft.pipelines.runs.run import Listener, RunResult
+from weft.pipelines.runs.result import Listener, RunResult
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -12,7 +12,7 @@ from weft.pipelines.types import Encoded
 
 if TYPE_CHECKING:
     from weft.pipelines.plan import Plan
-    from weft.pipelines.runs.run import RunResult
+    from weft.pipelines.runs.result import RunResult
 
 _MOST_STEPS = 6
 """Steps named where the time went, and filters and failing steps: the largest."""

@@ -98,6 +98,12 @@ def find_increment(plan: Plan, *, retry_failed: bool = False) -> Increment | Eve
     return Increment(base, sources, removed, counts)
 
 
+def anything_failed(plan: Plan) -> bool:
+    """Whether a retry of what failed has anything to do."""
+    found = find_increment(plan, retry_failed=True)
+    return isinstance(found, Everything) or found.counts["retried"] > 0
+
+
 def steps_property(plan: Plan) -> str:
     """`STEPS_PROPERTY` of a plan as `lower` made it."""
     steps = [[s.id, redact(str(s.action)), digest(s.action.identity())] for s in plan.steps]

@@ -13,7 +13,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version as installed
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,7 +33,7 @@ from weft.pipelines.engines.books import Books, balance, new_books, sum_books
 from weft.pipelines.engines.receipts import Receipt
 from weft.pipelines.engines.worker import Context, Target, Unit, dataset_schema
 from weft.pipelines.observe.outline import outline
-from weft.pipelines.observe.stages import StageUse, slow_side, stage_use
+from weft.pipelines.observe.stages import stage_use
 from weft.pipelines.plan import Plan, lower
 from weft.pipelines.resources import Cluster, this_machine
 from weft.pipelines.runs import publish
@@ -41,101 +41,19 @@ from weft.pipelines.runs.budget import Budget
 from weft.pipelines.runs.increment import (
     STEPS_PROPERTY,
     Increment,
+    anything_failed,
     find_increment,
     steps_property,
 )
 from weft.pipelines.runs.journal import Journal, journal_of, new_run_id, whoami
 from weft.pipelines.runs.lease import Lease, hold, refuse_if_held
+from weft.pipelines.runs.result import Listener, RunResult
 from weft.pipelines.runs.work import cut, input_digest, nothing_to_do, unfinished
 
 if TYPE_CHECKING:
     from weft.pipelines.dsl import Pipeline
 
 Engine = Literal["ray", "local"]
-
-
-class Listener:
-    """Hears how a run goes. Progress displays derive from it; this one is silent."""
-
-    def notice(self, text: str) -> None:
-        """Something a person wants to know before the work starts."""
-
-    def engine_started(self, engine: str, seconds: float) -> None:
-        """The engine is there; next the plan is made and the source is listed."""
-
-    def started(self, plan: Plan, run: str, rows: int, rows_done: int) -> None:
-        """Work begins; `rows` are to be read in all, `rows_done` were in an earlier attempt."""
-
-    def advanced(self, rows_done: int, books: Books, samples: Sequence[dict[str, str]]) -> None:
-        """A unit ended. `books` are summed over all units so far."""
-
-    def finished(self, result: RunResult) -> None:
-        """The run is published."""
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What became of a run.
-
-    `rows` are the rows read; `kept` and `versions` are by write step. `seconds` is the time
-    this attempt took, without the start of the engine, which `startup_seconds` is. `increment`
-    says of an incremental run how many rows of the source were new, changed, deleted, retried
-    and unchanged; it is empty if all rows were processed. `stages` tells how busy each was.
-    """
-
-    run: str
-    state: str
-    plan: Plan
-    rows: int
-    books: Books
-    kept: dict[str, int] = field(default_factory=dict)
-    versions: dict[str, int] = field(default_factory=dict)
-    uris: dict[str, str] = field(default_factory=dict)
-    samples: tuple[dict[str, str], ...] = ()
-    seconds: float = 0.0
-    startup_seconds: float = 0.0
-    rows_resumed: int = 0
-    engine: str = "local"
-    increment: dict[str, int] = field(default_factory=dict)
-    stages: tuple[StageUse, ...] = ()
-
-    @property
-    def failed(self) -> int:
-        """Rows that failed, at whatever step."""
-        return sum(line.failures for line in self.books.values())
-
-    @property
-    def in_sync(self) -> bool:
-        """Whether there was nothing to do."""
-        return self.state == "in sync"
-
-    def to_json(self) -> dict[str, Any]:
-        """The result as JSON, for ``--json`` and the journal."""
-        return {
-            "run": self.run,
-            "state": self.state,
-            "pipeline": self.plan.name,
-            "engine": self.engine,
-            "rows": self.rows,
-            "failed": self.failed,
-            "rows_resumed": self.rows_resumed,
-            "increment": self.increment,
-            "seconds": round(self.seconds, 3),
-            "startup_seconds": round(self.startup_seconds, 3),
-            "writes": [
-                {
-                    "step": name,
-                    "dataset": self.uris[name],
-                    "version": self.versions.get(name),
-                    "kept": self.kept.get(name),
-                }
-                for name in self.uris
-            ],
-            "stages": [use.to_json() for use in self.stages],
-            "slow_side": slow_side(self.stages),
-            "steps": {name: asdict(line) for name, line in self.books.items()},
-            "samples": list(self.samples),
-        }
 
 
 def run(
@@ -178,7 +96,8 @@ def run(
     graph = pipeline.graph.afresh()
     plain = lower(graph)
     _check_targets(plain)
-    if not (fresh or retry_failed) and (versions := nothing_to_do(plain)) is not None:
+    versions = None if fresh else nothing_to_do(plain)
+    if versions is not None and not (retry_failed and anything_failed(plain)):
         return RunResult(
             "", "in sync", plain, 0, new_books(plain), versions=versions, uris=_uris(plain)
         )

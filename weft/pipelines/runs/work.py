@@ -90,6 +90,8 @@ def _published(sink: Sink, recipe: str) -> tuple[int, str] | None:
     latest = tables.latest(sink.uri)
     if latest is None or latest[1].get("weft.recipe") != recipe:
         return None
+    if not sink.complete(latest[0]):
+        return None
     return latest[0], latest[1].get("weft.input", "")
 
 
