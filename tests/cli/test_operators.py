@@ -33,7 +33,8 @@ def test_one_in_full(weft, answer) -> None:
     ("given", "near"),
     [
         ("image.Decde", "Did you mean 'image.Decode'?"),
-        ("decode", "Did you mean 'image.Decode'?"),
+        ("crop", "Did you mean 'image.Crop'?"),
+        ("decode", "Did you mean 'audio.Decode' or 'image.Decode' or 'text.Decode'?"),
         ("xyz", "See `weft operators`."),
     ],
 )

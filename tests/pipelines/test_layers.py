@@ -13,7 +13,7 @@ import weft
 ROOT = Path(weft.__file__).parent
 
 CONTRACTS = (
-    "errors", "pipelines.sites", "pipelines.plain", "pipelines.tensors", "pipelines.types",
+    "lazy", "errors", "pipelines.sites", "pipelines.plain", "pipelines.tensors", "pipelines.types",
     "pipelines.fields", "pipelines.resources", "pipelines.operator", "pipelines.functions",
     "pipelines.batch",
     "pipelines.connector", "pipelines.expressions",

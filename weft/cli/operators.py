@@ -59,11 +59,14 @@ def _homes() -> dict[str, str]:
 
 def _unknown(name: str, found: dict[str, str]) -> str:
     wanted = name.lower()
-    full = {n.lower(): n for n in found}
-    short = {n.rpartition(".")[2].lower(): n for n in found}
-    names = full if "." in name else short
-    close = difflib.get_close_matches(wanted, names, n=1)
-    hint = f"Did you mean {names[close[0]]!r}?" if close else "See `weft operators`."
+    called: dict[str, list[str]] = {}
+    for full in found:
+        key = full.lower() if "." in name else full.rpartition(".")[2].lower()
+        called.setdefault(key, []).append(full)
+    close = difflib.get_close_matches(wanted, called, n=1)
+    hint = "See `weft operators`."
+    if close:
+        hint = f"Did you mean {' or '.join(map(repr, called[close[0]]))}?"
     return f"There is no operator {name!r}. {hint}"
 
 
