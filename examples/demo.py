@@ -102,7 +102,7 @@ def main() -> int:
         "  source .venv/bin/activate\n"
         f"  weft search {HOME}/photos.lance --like coffee.jpg --column descriptor\n"
         f"  weft errors {HOME}/photos.lance      # the files that failed, and why\n"
-        f"  weft show {HOME}/photos.lance        # the newest run in full\n"
+        f"  weft report {HOME}/frames.lance      # a run as a page\n"
         f"  weft history {HOME}/photos.lance     # its versions: readers saw whole ones only\n"
         "  weft operators                    # what else there is\n"
         "  weft plan examples/photos.py --set source='/your/photos/**/*.jpg'"
