@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weft.errors import DefinitionError, RowError
-from weft.operators.audio import Resample
+from weft.operators.audio import Resample, resampling
 from weft.operators.audio.resampling import resampled
+from weft.operators.audio.sound import Samples
 from weft.pipelines.fields import fields
 from weft.pipelines.types import Int32, Waveform
 
@@ -117,3 +118,29 @@ def test_errors() -> None:
         Resample(8_000)(np.zeros((1, 4), np.float32), 0)
     with pytest.raises(RowError, match=r"shape \(4,\) and dtype float64; expected channels x"):
         Resample(8_000)(np.zeros(4), 16_000)
+
+
+@pytest.mark.parametrize(
+    ("rate", "wanted"),
+    [(48_000, 16_000), (44_100, 16_000), (11_025, 48_000), (8_000, 44_100), (44_100, 44_099)],
+)
+def test_what_went_before_leaves_no_trace(rate: int, wanted: int) -> None:
+    """A converter that has resampled other sounds answers to the bit as a new one."""
+    rng = np.random.default_rng(rate)
+    sounds = [
+        rng.uniform(-1, 1, (2, count)).astype(np.float32) for count in (1, 7, 4001, 20_011, 313)
+    ]
+
+    def made(sound: Samples, *, anew: bool) -> Samples:
+        if anew:
+            resampling._resting.clear()
+        return np.concatenate(list(resampled(iter([sound]), 2, rate, wanted)), axis=1)
+
+    truth = [made(sound, anew=True) for sound in sounds]
+    resampling._resting.clear()
+    for sound, expected in [*zip(sounds, truth, strict=True)] * 2:
+        assert np.array_equal(made(sound, anew=False), expected)
+        assert len(resampling._resting[2, rate, wanted]) == 1
+        if sound is sounds[2]:
+            next(resampled(iter([sounds[3]]), 2, rate, wanted))  # left in the middle: not kept
+            assert resampling._resting[2, rate, wanted] == []

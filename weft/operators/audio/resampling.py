@@ -40,29 +40,61 @@ def resampled(
     if rate == wanted:
         yield from blocks
         return
-    converter = _Converter(channels, rate, wanted)
+    converter = _idle(channels, rate, wanted)
     # As much silence as is a whole number of samples at both rates.
     common = math.gcd(rate, wanted)
+    period = rate // common
     repeats = math.ceil(_PERIODS * common / min(rate, wanted))
-    silence = np.zeros((channels, repeats * rate // common), np.float32)
-    taken, made = 0, -repeats * wanted // common
-    for block in itertools.chain([silence], blocks, [silence, None]):
-        if block is not None and block is not silence:
-            taken += block.shape[1]
-        for part in converter.push(block):
+    silence = np.zeros((channels, repeats * period), np.float32)
+    taken, made = 0, converter.behind - repeats * wanted // common
+    for block in itertools.chain([silence], blocks, [None]):
+        if block is None:  # more silence, to a whole number of periods: the converter is as new
+            pushed = np.zeros((channels, repeats * period + -taken % period), np.float32)
+        else:
+            pushed = block
+            taken += 0 if block is silence else block.shape[1]
+        for part in converter.push(pushed):
             # The converter is behind its input, so this cuts only what the last silence makes.
             keep = part[:, max(0, -made) : max(0, -(-taken * wanted // rate) - made)]
             made += part.shape[1]
             if keep.shape[1]:
                 yield keep
+    _rest(converter)
+
+
+_resting: dict[tuple[int, int, int], list[_Converter]] = {}
+"""Converters that are as new. Making one costs as much as resampling five seconds with it."""
+
+_MOST_RESTING = 8
+"""Of one kind; a few more than a worker has threads."""
+
+
+def _idle(channels: int, rate: int, wanted: int) -> _Converter:
+    """A converter that nobody else has, as new."""
+    resting = _resting.setdefault((channels, rate, wanted), [])
+    try:
+        return resting.pop()  # atomic, as is append
+    except IndexError:
+        return _Converter(channels, rate, wanted)
+
+
+def _rest(converter: _Converter) -> None:
+    """Keep a converter that was given silence last, up to the end of a period."""
+    resting = _resting[converter.channels, converter.rate, converter.wanted]
+    if len(resting) < _MOST_RESTING:
+        resting.append(converter)
 
 
 class _Converter:
-    """One graph of FFmpeg's filters: samples in, samples out."""
+    """One graph of FFmpeg's filters: samples in, samples out.
+
+    It never hears of an end, so it can go on with another sound. Its state after a period of the
+    two rates, with nothing but silence in reach of the filter, is the one that it began with.
+    """
 
     def __init__(self, channels: int, rate: int, wanted: int) -> None:
         self.channels, self.layout = channels, LAYOUTS[channels]
-        self.rate, self.at = rate, 0
+        self.rate, self.wanted, self.at, self.made = rate, wanted, 0, 0
         self.graph = graph = (
             av.filter.Graph()
         )  # a context whose graph is gone is a dangling pointer
@@ -75,11 +107,14 @@ class _Converter:
         convert.link_to(self.sink)
         graph.configure()
 
-    def push(self, block: Samples | None) -> Iterator[Samples]:
-        """What is ready after `block`; ``None`` is the end."""
-        if block is None:
-            self.source.push(None)
-        elif block.shape[1]:
+    @property
+    def behind(self) -> int:
+        """Samples that came out less those that went in, at the rate they come out: 0 or less."""
+        return self.made - self.at * self.wanted // self.rate
+
+    def push(self, block: Samples) -> Iterator[Samples]:
+        """What is ready after `block`."""
+        if block.shape[1]:
             # Interleaved: PyAV counts the planes of eight channels one too far.
             packed = np.ascontiguousarray(block.T).reshape(1, -1)
             frame = av.AudioFrame.from_ndarray(packed, "flt", self.layout)
@@ -91,4 +126,5 @@ class _Converter:
                 ready = self.sink.pull()
             except (av.error.BlockingIOError, av.error.EOFError):
                 return
+            self.made += ready.samples
             yield ready.to_ndarray().reshape(-1, self.channels).T
