@@ -71,7 +71,7 @@ def test_nobody_else_can_read_what_ray_leaves(tmp_path: Path) -> None:
 
 
 def test_operators_of_a_file_that_workers_cannot_import(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "tripling.py").write_text(
         "import weft\n"
         "from weft.connectors import Arrow, Memory\n"
         "@weft.operator(version='1')\n"
@@ -83,8 +83,8 @@ def test_operators_of_a_file_that_workers_cannot_import(tmp_path: Path) -> None:
     )
     sys.path.insert(0, str(tmp_path))
     try:
-        import mine  # type: ignore[import-not-found]
+        import tripling  # type: ignore[import-not-found]
     finally:
         sys.path.remove(str(tmp_path))
-    mine.mine().run(engine="ray", cluster=Cluster((Machine(cpus=2),)))
+    tripling.mine().run(engine="ray", cluster=Cluster((Machine(cpus=2),)))
     assert Memory("mine").table()["tripled"].to_pylist() == [3, 6]
