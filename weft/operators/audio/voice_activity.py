@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import warnings
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -73,11 +72,7 @@ class VoiceActivity(Map):
 
     def setup(self, device: str) -> Any:
         """The model. It is so small that it is run on the CPU."""
-        silero = _silero_vad()
-        with warnings.catch_warnings():
-            # Its model is TorchScript, which torch no longer develops but still reads.
-            warnings.filterwarnings("ignore", r"`torch\.jit", DeprecationWarning)
-            return silero.load_silero_vad()
+        return _silero_vad().load_silero_vad()
 
     def map_row(self, row: Row, loaded: Any) -> dict[str, Any]:
         """One waveform."""
