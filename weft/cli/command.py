@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import click
 
-from weft.errors import WeftError
+from weft.errors import WeftError, nearest
 
 _STDOUT = "weft.stdout"  # with --json: where the document goes
 _DEBUG = "weft.debug"
@@ -44,6 +44,19 @@ class Command(click.Command):
             return super().invoke(ctx)
         with contextlib.redirect_stdout(sys.stderr):
             return super().invoke(ctx)
+
+
+class Group(Command, click.Group):
+    """A command that has commands; ``--json`` may stand before or after their names."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in self.commands and not name.startswith("-"):
+            message = f"No such command {name!r}. {nearest(name, self.commands)}".rstrip()
+            raise click.UsageError(message, ctx)
+        return super().resolve_command(ctx, args)
 
 
 def debug_option() -> click.Option:

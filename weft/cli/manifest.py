@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from weft.cli.command import Command, emit
+from weft.cli.command import Command, Group, emit
 from weft.cli.options import parse_settings, target_argument
-from weft.errors import DefinitionError, nearest
+from weft.errors import DefinitionError
 
 if TYPE_CHECKING:
     from weft.pipelines.schedules.kubernetes import Target
@@ -24,19 +24,6 @@ _HEADS = {
         "# Times at which a run is still going on make another, which weft's lease refuses."
     ),
 }
-
-
-class Group(Command, click.Group):
-    """A command that has commands; ``--json`` may stand before or after their names."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if name not in self.commands and not name.startswith("-"):
-            message = f"No such command {name!r}. {nearest(name, self.commands)}".rstrip()
-            raise click.UsageError(message, ctx)
-        return super().resolve_command(ctx, args)
 
 
 def _options(function: F) -> F:

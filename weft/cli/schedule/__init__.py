@@ -6,22 +6,8 @@ from pathlib import Path
 
 import click
 
-from weft.cli.command import Command
+from weft.cli.command import Group
 from weft.cli.schedule import jobs, runs
-from weft.errors import nearest
-
-
-class Group(Command, click.Group):
-    """A command that has commands; ``--json`` may stand before or after their names."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if name not in self.commands and not name.startswith("-"):
-            message = f"No such command {name!r}. {nearest(name, self.commands)}".rstrip()
-            raise click.UsageError(message, ctx)
-        return super().resolve_command(ctx, args)
 
 
 @click.group("schedule", cls=Group)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weft.errors import redact
+from weft.pipelines.engines.books import Count
 from weft.pipelines.observe.failures import Reason, reasons
 
 _SECRET_NAME = re.compile(r"(?i)token|secret|passw|api_?key|authorization|credential")
@@ -20,25 +21,6 @@ _HIDDEN = "***"
 
 _LONGEST = 100_000
 """Characters of one text: a plan of some hundred steps. Keys and messages are cut where shown."""
-
-
-@dataclass(frozen=True)
-class Count:
-    """One step's line in the books, `Count` of the engines read from JSON; older ones have less."""
-
-    taken: int = 0
-    passed: int = 0
-    dropped: int = 0
-    failed: int = 0
-    nulled: int = 0
-    emitted: int = 0
-    children_failed: int = 0
-    seconds: float = 0.0
-
-    @property
-    def failures(self) -> int:
-        """Rows that failed here, children that failed to be made among them."""
-        return self.failed + self.children_failed
 
 
 @dataclass(frozen=True)
