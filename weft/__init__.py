@@ -13,9 +13,10 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "weft.errors": ("WeftError",),
-    "weft.pipelines.dsl": ("pipeline", "read"),
+    "weft.pipelines.dsl": ("pipeline", "read", "union"),
     "weft.pipelines.fields": ("fields",),
     "weft.pipelines.functions": ("Keep", "operator"),
+    "weft.pipelines.grouping": ("Compose", "Group", "Order", "Pick"),
     "weft.pipelines.operator": ("Expand", "Filter", "Later", "Map"),
     "weft.pipelines.resources": ("Cluster", "Machine", "Resources"),
     "weft.pipelines.types": (
@@ -32,9 +33,14 @@ if TYPE_CHECKING:
     from weft.errors import WeftError as WeftError
     from weft.pipelines.dsl import pipeline as pipeline
     from weft.pipelines.dsl import read as read
+    from weft.pipelines.dsl import union as union
     from weft.pipelines.fields import fields as fields
     from weft.pipelines.functions import Keep as Keep
     from weft.pipelines.functions import operator as operator
+    from weft.pipelines.grouping import Compose as Compose
+    from weft.pipelines.grouping import Group as Group
+    from weft.pipelines.grouping import Order as Order
+    from weft.pipelines.grouping import Pick as Pick
     from weft.pipelines.operator import Expand as Expand
     from weft.pipelines.operator import Filter as Filter
     from weft.pipelines.operator import Later as Later

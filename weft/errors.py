@@ -7,6 +7,8 @@
     │   ├── DefinitionError       an operator, pipeline or argument is wrong; nothing started
     │   ├── PlanError             the plan cannot run on this cluster or into this table
     │   ├── ContractError         an operator broke its own declaration while running
+    │   ├── DataError             the data breaks what a step was promised; nothing is published
+    │   ├── TooLarge              rows that must be together do not fit into memory together
     │   ├── BooksError            rows read != kept + dropped + failed; nothing is published
     │   ├── OverBudget            more rows failed than the error budget allows
     │   ├── Refused               weft will not do this without being told to
@@ -54,6 +56,14 @@ class PlanError(Permanent):
 
 class ContractError(Permanent):
     """An operator returned something else than it declares."""
+
+
+class DataError(Permanent):
+    """The data breaks what a step was promised, such as keys that are there once."""
+
+
+class TooLarge(Permanent):
+    """Rows that must be in memory together do not fit into it."""
 
 
 class BooksError(Permanent):

@@ -4,7 +4,8 @@ Columns stay in the form they were last needed in, Arrow or values, and are conv
 the other form is asked for: pixels that go from one operator to the next never touch Arrow.
 Rows are never changed in place. The envelope rides along: `_key` names the row, `_source` is
 the version of what it came from, and the children of an `Expand` carry `_parent`, `_index` and
-`_count` (child `_index` of `_count`).
+`_count` (child `_index` of `_count`). Two more never reach a dataset: `_read`, the read that the
+row came by, in runs of several phases, and `_joined`, the rows of the right that joins brought.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from weft.pipelines.types import Int32, Text, Type, Values
+from weft.pipelines.types import Arrow, Int32, Text, Type, Values
 
 KEY = "_key"
 SOURCE = "_source"
 PARENT = "_parent"
 INDEX = "_index"
 COUNT = "_count"
+READ = "_read"
+JOINED = "_joined"
+
+MET = pa.list_(pa.struct([("step", pa.string()), ("key", pa.string())]))
+"""What `_joined` holds: for each join that the row came through, the join and the right's key."""
 
 ENVELOPE: dict[str, Type] = {
     KEY: Text(),
@@ -29,8 +35,11 @@ ENVELOPE: dict[str, Type] = {
     PARENT: Text(nullable=True),
     INDEX: Int32(nullable=True),
     COUNT: Int32(nullable=True),
+    READ: Text(nullable=True),
+    JOINED: Arrow(MET, nullable=True),
 }
-"""The engine's own columns and their types; the last three only below an `Expand`."""
+"""The engine's own columns and their types: `_parent`, `_index` and `_count` only below an
+`Expand`, `_joined` only below a join."""
 
 
 class Column:
@@ -78,9 +87,7 @@ class Column:
     def take(self, indices: npt.NDArray[np.int64]) -> Column:
         """The rows at `indices`, in that order, in the form that is cheapest to select."""
         if self._values is not None:
-            if isinstance(self._values, np.ndarray):
-                return Column(self.type, values=self._values[indices])
-            return Column(self.type, values=[self._values[i] for i in indices])
+            return Column(self.type, values=take_values(self._values, indices))
         return Column(self.type, array=self.array.take(pa.array(indices)))
 
     def slice(self, start: int, stop: int) -> Column:
@@ -145,6 +152,15 @@ class Batch:
 
     def __repr__(self) -> str:
         return f"Batch({self.rows} rows: {', '.join(self.columns)})"
+
+
+def take_values(values: Values, indices: npt.NDArray[np.int64]) -> Values:
+    """The values at `indices`, in that order."""
+    if isinstance(values, np.ndarray):
+        return values[indices]
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values.take(pa.array(indices))
+    return [values[i] for i in indices]
 
 
 def concat_batches(batches: Sequence[Batch]) -> Batch:

@@ -18,6 +18,7 @@ from weft.pipelines.connector import Sink, Source
 from weft.pipelines.expressions import Expression
 from weft.pipelines.fields import Fields
 from weft.pipelines.operator import Operator, digest
+from weft.pipelines.relations import Exchange, Group, Join, Order, Union
 from weft.pipelines.sites import Site, at
 
 _WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -128,7 +129,10 @@ class Write:
         return str(self.sink)
 
 
-Action = Read | Apply | Where | WithColumns | Select | Write
+Action = (
+    Read | Apply | Where | WithColumns | Select | Union | Join | Group | Order | Exchange | Write
+)
+"""An `Exchange` is in plans only."""
 
 
 @dataclass(frozen=True)

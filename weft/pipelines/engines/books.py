@@ -16,8 +16,9 @@ from weft.errors import BooksError
 from weft.pipelines.graph import Read, Write
 from weft.pipelines.plan import Plan
 
-OutcomeKind = Literal["kept", "dropped", "failed", "nulled", "expanded"]
-"""What became of a row; ``nulled`` rows failed under ``on_error="null"`` and went on."""
+OutcomeKind = Literal["kept", "dropped", "failed", "nulled", "expanded", "grouped", "joined"]
+"""What became of a row; ``nulled`` rows failed under ``on_error="null"`` and went on, ``grouped``
+ones went into a row of a group, ``joined`` ones were offered to the left of a join."""
 
 
 @dataclass
@@ -59,6 +60,8 @@ class Outcomes:
     errors: list[tuple[str, str]] = field(default_factory=list)  # (exception type, message)
     children: list[int] = field(default_factory=list)
     parents: list[str | None] = field(default_factory=list)  # empty: none of the rows has one
+    into: list[str] = field(default_factory=list)  # of grouped rows: the key of their group's row
+    reads: list[str] = field(default_factory=list)  # empty: all are rows of the unit's own read
 
 
 Books = dict[str, Count]
