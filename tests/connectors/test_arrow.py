@@ -56,6 +56,11 @@ def test_every_kind_of_table(table):
     ]
 
 
+@pytest.mark.parametrize("rows", [0, 5])
+def test_count_is_the_length(rows):
+    assert Arrow(pa.table(TABLE).slice(0, rows)).count() == rows
+
+
 def test_types_of_python_values_are_nullable_as_found():
     assert Arrow(TABLE).columns == Fields({"name": Text(), "age": Int64(nullable=True)})
     assert Arrow(pa.table(TABLE)).columns["name"] == Text(nullable=True)

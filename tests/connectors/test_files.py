@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -62,6 +63,13 @@ def keys_of(source, **how):
 
 
 class TestListing:
+    def test_count_is_what_is_on_disk(self, folder):
+        source = Files(folder / "**" / "*.jpg")
+        assert source.count() == sum(1 for _ in folder.rglob("*.jpg")) == 20
+        assert source.only(pa.array(["00.jpg", "03.jpg", "gone"])).count() == 2
+        with pytest.raises(DefinitionError, match="no file matches"):
+            Files(folder / "*.png").count()
+
     def test_rows_are_what_is_on_disk(self, folder):
         rows, dropped, failed = rows_of(Files(folder))
         assert [r["_key"] for r in rows] == sorted(

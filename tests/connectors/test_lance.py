@@ -130,6 +130,13 @@ class TestSource:
         assert keys_of(Lance(path)) == ["k0", "k1", "k2"]
         assert keys_of(Lance(path, version=3)) == ["k3"]
 
+    def test_count_is_that_of_its_version(self, path: str) -> None:
+        write(path, "r1", table_of(0, 3), table_of(3, 5))
+        write(path, "r2", table_of(5, 6), publish=False)
+        assert Lance(path).count() == 5
+        assert Lance(path, version=3).count() == 1
+        assert Lance(path).only(pa.array(["k1", "k4", "gone"])).count() == 2
+
     def test_tags_of_old_runs_stay_readable(self, path: str) -> None:
         write(path, "r1", table_of(0, 2))
         write(path, "r2", table_of(2, 3))

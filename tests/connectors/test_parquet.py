@@ -58,6 +58,12 @@ def message(*args, **kwargs):
     return str(error.value)
 
 
+def test_count_is_of_the_footers(folder):
+    assert Parquet(folder).count() == Parquet(folder, key="id").count() == 30
+    some = pa.array(["a.parquet#1", "b/c.parquet#16", "gone"])
+    assert Parquet(folder).only(some).count() == 2
+
+
 def test_rows_are_those_of_the_files(folder):
     source = Parquet(folder)
     assert source.columns == Fields({"id": Text | None, "x": Int64 | None, "s": Text | None})

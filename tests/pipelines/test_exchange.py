@@ -27,7 +27,8 @@ from weft.pipelines.engines.exchange import (
 from weft.pipelines.engines.runners import Work
 from weft.pipelines.engines.worker import Cargo, Context, StageWorker, Unit, units_of
 from weft.pipelines.fields import arrow_schema
-from weft.pipelines.plan import Plan, lower
+from weft.pipelines.lowering import lower
+from weft.pipelines.plan import Plan
 from weft.pipelines.types import Image, Text
 
 KINDS = weft.fields(

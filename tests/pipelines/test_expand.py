@@ -17,7 +17,7 @@ from weft.pipelines.compile import compile_plan
 from weft.pipelines.engines import local
 from weft.pipelines.engines.books import Books, balance, sum_books
 from weft.pipelines.engines.worker import Context, Target, dataset_schema, units_of
-from weft.pipelines.plan import lower
+from weft.pipelines.lowering import lower
 from weft.pipelines.resources import Cluster, Machine
 
 CLUSTER = Cluster((Machine(cpus=2),))

@@ -15,8 +15,8 @@ ROOT = Path(weft.__file__).parent
 CONTRACTS = (
     "lazy", "errors", "pipelines.sites", "pipelines.plain", "pipelines.tensors", "pipelines.types",
     "pipelines.fields", "pipelines.resources", "pipelines.operator", "pipelines.functions",
-    "pipelines.batch",
-    "pipelines.connector", "pipelines.expressions",
+    "pipelines.batch", "pipelines.grouping",
+    "pipelines.connector", "pipelines.expressions", "pipelines.relations", "pipelines.aggregates",
 )  # fmt: skip
 """From the bottom up: each may import those before it."""
 

@@ -26,7 +26,7 @@ from weft.errors import PlanError
 from weft.operators import image
 from weft.pipelines.compile import PASSES
 from weft.pipelines.fields import arrow_schema
-from weft.pipelines.plan import lower
+from weft.pipelines.lowering import lower
 from weft.pipelines.resources import Cluster, Machine
 from weft.pipelines.verify import verify
 

@@ -9,7 +9,7 @@ import polars as pl
 import weft
 from weft.connectors import Arrow, Memory
 from weft.pipelines.compile import PASSES, compile_plan
-from weft.pipelines.plan import lower
+from weft.pipelines.lowering import lower
 from weft.pipelines.resources import Cluster, Machine
 
 CLUSTER = Cluster((Machine(4),))

@@ -17,7 +17,8 @@ from weft.pipelines.batch import Batch
 from weft.pipelines.engines.books import Outcomes, balance, new_books
 from weft.pipelines.engines.runners import Work
 from weft.pipelines.engines.worker import runner
-from weft.pipelines.plan import Plan, lower
+from weft.pipelines.lowering import lower
+from weft.pipelines.plan import Plan
 
 N, OUT = weft.fields(n=int), weft.fields(out=int)
 
@@ -91,8 +92,7 @@ def run(
     [split] = source.splits(1000)
     [chunk] = source.read(split, ["n"], [], 1000)
     work = Work(new_books(plan))
-    given, needed = plan.steps[0].columns, plan.needed()[step.id]
-    out = runner(step, given, "cpu", needed)(chunk.batch, work)
+    out = runner(plan, step, "cpu", {})(chunk.batch, work)
     return out, work.outcomes, plan, work
 
 

@@ -11,7 +11,8 @@ import pytest
 
 import weft
 from weft.connectors import Arrow, Memory
-from weft.pipelines.plan import Plan, Step, lower
+from weft.pipelines.lowering import lower
+from weft.pipelines.plan import Plan, Step
 from weft.pipelines.verify import verify
 
 

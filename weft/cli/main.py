@@ -28,6 +28,7 @@ COMMANDS = {
     "report": "Write a run's report: one HTML file.",
     "errors": "Show the rows that failed, and why.",
     "history": "List the versions of a dataset.",
+    "why": "Say where a row came from, across datasets.",
     "search": "Find the rows nearest to words, a picture or another row.",
     "schedule": "Run pipelines at their times, or when their input has changed.",
     "submit": "Run a pipeline on a Ray cluster from afar, and follow it.",

@@ -24,7 +24,7 @@ def command(ctx: click.Context, target: str, settings: tuple[str, ...]) -> None:
     """Print what a run would do on this machine; exit 10 if there is work, 0 if in sync."""
     from weft.cli.target import load
     from weft.pipelines.compile import compile_plan
-    from weft.pipelines.plan import lower
+    from weft.pipelines.lowering import lower
     from weft.pipelines.resources import this_machine
 
     pipeline, full = load(target, parse_settings(settings))

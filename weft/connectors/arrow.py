@@ -90,6 +90,10 @@ class Arrow(Source):
         rows = max(1, self.table.num_rows)
         return {name: max(1, self.table[name].nbytes // rows) for name in self.columns}
 
+    def count(self) -> int:
+        """The length of the table."""
+        return int(self.table.num_rows)
+
     def splits(self, rows: int) -> Iterator[Split]:
         total = self.table.num_rows
         if not total:

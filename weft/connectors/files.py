@@ -127,6 +127,10 @@ class Files(Source):
         """The average size of the files. Lists them if that is not done yet."""
         return {"content": max(1, int(pc.mean(self._listing["size"]).as_py() or 0))}
 
+    def count(self) -> int:
+        """The number of files. Lists them if that is not done yet."""
+        return int(self._listing.num_rows)
+
     def listing(self) -> pa.Table:
         """The keys and versions of all files."""
         listing = self._listing.combine_chunks()

@@ -113,6 +113,11 @@ class Lance(Source, Sink):
         """
         return to_sql(predicate, self._visible(self._open())) is not None
 
+    def count(self) -> int:
+        """The rows of that version, as its metadata says."""
+        chosen = self.__dict__.get("_chosen")  # of `only`
+        return int(self._open().count_rows() if chosen is None else chosen.sum())
+
     def listing(self) -> pa.Table:
         """The keys of all rows, and when each last changed. Reads these two columns."""
         dataset = self._open()

@@ -89,6 +89,10 @@ class Parquet(Source):
     def accepts_predicate(self, predicate: pl.Expr) -> bool:
         return pushable(predicate, self.columns)
 
+    def count(self) -> int:
+        """The rows of all footers."""
+        return int(sum(chosen.sum() for chosen in self._chosen))
+
     def listing(self) -> pa.Table | None:
         """Keys by file and number; ``None`` with a key column, which would have to be read."""
         if self.key is not None:

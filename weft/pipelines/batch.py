@@ -42,6 +42,15 @@ ENVELOPE: dict[str, Type] = {
 `Expand`, `_joined` only below a join."""
 
 
+READABLE = (KEY, PARENT, INDEX, COUNT)
+"""What expressions and operators may read of the envelope; where there is none it is null."""
+
+
+def kind_of(columns: Mapping[str, Type], name: str) -> Type:
+    """The type of a column, or of a field of the envelope."""
+    return columns[name] if name in columns else ENVELOPE[name]
+
+
 class Column:
     """One column of one batch: Arrow, values, or both."""
 
@@ -117,6 +126,14 @@ class Batch:
         """The key of each row."""
         return self.envelope[KEY].values
 
+    def column(self, name: str) -> Column:
+        """A column, or a field of the envelope; null where the rows have no such field."""
+        for fields in (self.columns, self.envelope):
+            if name in fields:
+                return fields[name]
+        kind = ENVELOPE[name]
+        return Column(kind, array=pa.nulls(self.rows, kind.storage))
+
     def take(self, indices: npt.NDArray[np.int64]) -> Batch:
         """The rows at `indices`, in that order."""
         return Batch(
@@ -159,7 +176,8 @@ def take_values(values: Values, indices: npt.NDArray[np.int64]) -> Values:
     if isinstance(values, np.ndarray):
         return values[indices]
     if isinstance(values, pa.Array | pa.ChunkedArray):
-        return values.take(pa.array(indices))
+        taken: Values = values.take(pa.array(indices))
+        return taken
     return [values[i] for i in indices]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from weft.pipelines.graph import Graph
+from weft.pipelines.lowering import lower
 from weft.pipelines.passes.assign_devices import assign_devices
 from weft.pipelines.passes.fuse import fuse
 from weft.pipelines.passes.order_filters import order_filters
@@ -18,7 +19,7 @@ from weft.pipelines.passes.prune_columns import prune_columns
 from weft.pipelines.passes.push_into_decode import push_into_decode
 from weft.pipelines.passes.push_into_source import push_into_source
 from weft.pipelines.passes.size_batches import size_batches
-from weft.pipelines.plan import Plan, lower
+from weft.pipelines.plan import Plan
 from weft.pipelines.resources import Cluster
 from weft.pipelines.verify import verify
 

@@ -100,6 +100,16 @@ class Source:
         """Average bytes per value of columns whose type cannot tell, if listing shows it."""
         return {}
 
+    def count(self) -> int | None:
+        """How many rows `splits` has, without reading them; ``None``: it cannot say.
+
+        What is to be read for it is small: a listing, footers, an index.
+
+        Raises:
+            DefinitionError: there is nothing there, with what was looked for.
+        """
+        return None
+
     def listing(self) -> pa.Table | None:
         """Key and version of every row, as columns ``_key`` and ``_source``, in the order of the
         source and without reading the rows; ``None``: it cannot say.

@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import contextvars
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 
 import polars as pl
 
-from weft.errors import DefinitionError, nearest
+from weft.errors import DefinitionError
 from weft.pipelines import graph as g
+from weft.pipelines import relating
+from weft.pipelines.batch import PARENT
+from weft.pipelines.binding import bind_apply, bind_ports
 from weft.pipelines.connector import Sink, Source
 from weft.pipelines.expressions import Expression, check_predicate, infer_column
 from weft.pipelines.fields import Fields
 from weft.pipelines.graph import Graph, Node, OnError
-from weft.pipelines.operator import Expand, Filter, Map, Operator
+from weft.pipelines.grouping import Compose, Order, Pick
+from weft.pipelines.operator import Expand, Operator
 from weft.pipelines.parameters import Parameter, bind, named_values, parameters_of
+from weft.pipelines.relations import How, Strategy
 from weft.pipelines.sites import Site, at, call_site, definition_site
 
 if TYPE_CHECKING:
@@ -49,6 +55,16 @@ class _Recorder:
         node = Node(name, action, inputs, columns, site)
         self.nodes.append(node)
         return node
+
+    def below_an_expand(self, node: Node) -> bool:
+        """Whether the rows of `node` have parents."""
+        match node.action:
+            case g.Apply(operator=Expand()):
+                return True
+            case g.Group(operator=operator) if not isinstance(operator, Pick):
+                return False
+        above = node.inputs[:1] if isinstance(node.action, g.Join) else node.inputs
+        return any(self.below_an_expand(n) for n in self.nodes if n.id in above)
 
 
 class Written:
@@ -96,10 +112,21 @@ class Rows:
         """
         site = call_site()
         try:
-            action, columns = _bind(operator, self.columns, ports, on_error)
+            if isinstance(operator, Compose):
+                return self._compose(operator, ports)
+            if isinstance(operator, Order):
+                return self._add(relating.order(operator, self.columns), self.columns, site)
+            action, columns = bind_apply(operator, self.columns, ports, on_error)
         except DefinitionError as error:
             raise at(site, error) from None
         return self._add(action, columns, site)
+
+    def _compose(self, operator: Compose, ports: dict[str, str]) -> Rows:
+        inputs, _, _ = bind_ports(operator, self.columns, ports)
+        made = operator.compose(self, **inputs)
+        if not isinstance(made, Rows):
+            raise DefinitionError(f"{operator.name}.compose() must return rows; given {made!r}.")
+        return made
 
     def where(self, predicate: pl.Expr) -> Rows:
         """Keep the rows for which a Polars expression is true; null is not true.
@@ -148,6 +175,124 @@ class Rows:
             raise at(site, error) from None
         return self._add(g.Select(names), columns, site)
 
+    def union(self, *others: Rows, missing: Literal["refuse", "null"] = "refuse") -> Rows:
+        """These rows and those of `others`, as one stream.
+
+        All must have the same columns, in whatever order, or ``missing="null"`` fills in null.
+        A column of two types gets one that holds both: nullable if one is, the wider of two
+        integers or of two floats, an image of any shape for images of two shapes. Other types
+        are refused. Rows keep their keys.
+
+        Raises:
+            DefinitionError: nothing to unite, rows of another pipeline, or columns that differ.
+        """
+        site = call_site()
+        try:
+            streams = (self, *(self._mine(other, "union") for other in others))
+            columns = relating.united([s.columns for s in streams], missing)
+        except DefinitionError as error:
+            raise at(site, error) from None
+        inputs = tuple(s._node.id for s in streams)
+        return Rows(self._recorder, self._recorder.add(g.Union(), inputs, columns, site))
+
+    def join(
+        self,
+        right: Rows,
+        *,
+        on: str | Sequence[str] = (),
+        left_on: str | Sequence[str] = (),
+        right_on: str | Sequence[str] = (),
+        how: How = "inner",
+        suffix: str | None = None,
+        asof: str | tuple[str, str] | None = None,
+        tolerance: float | timedelta | None = None,
+        strategy: Strategy = "backward",
+        many: bool = False,
+    ) -> Rows:
+        """These rows with the columns of the rows of `right` that have the same key.
+
+        Rows keep their keys, and each knows the rows of the right that it met; one that meets
+        several becomes as many rows. Null meets nothing. Keys are text, integers, booleans,
+        dates or timestamps.
+
+        Args:
+            right: the other rows.
+            on: columns on both sides, or ``"_key"``, the rows' own keys.
+            left_on: columns of these rows, where the names differ.
+            right_on: columns of `right`, as many.
+            how: ``"inner"`` drops rows that meet nothing, ``"left"`` keeps them with nulls,
+                ``"semi"`` keeps rows that meet something and ``"anti"`` those that do not, both
+                as they are.
+            suffix: what to append to names of the right that these rows have already.
+            asof: a column of times or numbers, or one for each side: among the rows with the
+                same key each row meets the one nearest to it.
+            tolerance: how far that may be, in the column's unit; a `timedelta` for timestamps.
+            strategy: ``"backward"`` looks for the last row before or at the time, ``"forward"``
+                for the first at or after it, ``"nearest"`` in both directions.
+            many: let rows meet many to many. Otherwise a key that is there several times on
+                both sides ends the run, and nothing is published.
+
+        Raises:
+            DefinitionError: unknown columns, keys of different types, names that are taken.
+        """
+        site = call_site()
+        try:
+            action, columns = relating.join(
+                self.columns,
+                self._mine(right, "join").columns,
+                on=(on, left_on, right_on),
+                how=how,
+                suffix=suffix,
+                asof=relating.as_of(asof, strategy, tolerance, self.columns, right.columns),
+                many=many,
+            )
+        except DefinitionError as error:
+            raise at(site, error) from None
+        inputs = (self._node.id, right._node.id)
+        return Rows(self._recorder, self._recorder.add(action, inputs, columns, site))
+
+    def group(
+        self,
+        *by: str,
+        operator: Operator | None = None,
+        on_error: Literal["quarantine", "raise"] = "quarantine",
+        **named: Any,
+    ) -> Rows:
+        """One row for each value of the columns `by`, by Polars aggregates or by an operator.
+
+        ``rows.group("label", n=pl.len(), best=pl.col("score").max())`` makes rows of the columns
+        `by` and the aggregates; without `by` there is one row. ``rows.group("label",
+        operator=Top(3), value="score")`` runs a `Group` or a `Pick` on each group, its ports
+        bound to columns. Null is a value of its own. ``rows.group("_parent", …)`` brings
+        children back to the row that they came from, without moving rows between workers.
+
+        Raises:
+            DefinitionError: unknown columns, neither aggregates nor an operator, or wrong ports.
+        """
+        site = call_site()
+        try:
+            if operator is None:
+                exprs = tuple(Expression(_expr(e).alias(name)) for name, e in named.items())
+                action, columns = relating.aggregate(by, exprs, self.columns)
+            else:
+                action, columns = relating.by_operator(by, operator, named, on_error, self.columns)
+        except DefinitionError as error:
+            raise at(site, error) from None
+        if by == (PARENT,) and not self._recorder.below_an_expand(self._node):
+            raise at(
+                site,
+                "group('_parent') brings children back to their parents, and these rows have "
+                "none: no operator before makes several rows of one.",
+            )
+        return self._add(action, columns, site)
+
+    def _mine(self, other: Any, verb: str) -> Rows:
+        if not isinstance(other, Rows):
+            raise DefinitionError(f"{verb}() takes rows; given {other!r}.")
+        if other._recorder is not self._recorder:
+            raise DefinitionError(f"{verb}() takes rows of the same pipeline.")
+        return other
+
     def write(self, sink: Sink) -> Written:
         """Write the rows. Return what this returns from the pipeline."""
         site = call_site()
@@ -181,6 +326,17 @@ def read(source: Source) -> Rows:
     except DefinitionError as error:
         raise at(site, error) from None
     return Rows(recorder, recorder.add(g.Read(source), (), columns, site))
+
+
+def union(first: Rows, *others: Rows, missing: Literal["refuse", "null"] = "refuse") -> Rows:
+    """The rows of all, as one stream; see `Rows.union`.
+
+    Raises:
+        DefinitionError: not rows of one pipeline, or columns that differ.
+    """
+    if not isinstance(first, Rows):
+        raise at(call_site(), f"union() takes rows; given {first!r}.")
+    return first.union(*others, missing=missing)
 
 
 class Pipeline:
@@ -307,90 +463,3 @@ def _selected(names: tuple[str, ...], columns: Fields) -> Fields:
             f"select() needs columns, each once; given ({', '.join(map(repr, names))})."
         )
     return columns.only(names)
-
-
-def _bind(
-    operator: Operator, columns: Fields, ports: Mapping[str, str], on_error: OnError
-) -> tuple[g.Apply, Fields]:
-    if not isinstance(operator, Map | Filter | Expand):
-        shown = operator.__name__ if isinstance(operator, type) else repr(operator)
-        fix = (
-            f"Make one: {shown}()"
-            if isinstance(operator, type)
-            else "Decorate it with @weft.operator."
-        )
-        raise DefinitionError(f"apply() takes an operator; given {shown}. {fix}")
-    if on_error not in ("quarantine", "null", "raise"):
-        raise DefinitionError(f"on_error={on_error!r}; expected 'quarantine', 'null' or 'raise'.")
-    if on_error == "null" and not isinstance(operator, Map):
-        raise DefinitionError(
-            f"on_error='null' keeps a failed row with null outputs, and {operator.name} is a "
-            f"{'filter' if isinstance(operator, Filter) else 'one to many operator'}, which has "
-            "no output to be null. Use 'quarantine' or 'raise'."
-        )
-    operator.rowwise  # noqa: B018  refuses a class that defines no method, or two
-    _refuse_unknown_ports(operator, ports)
-    inputs = {port: _column_for(operator, port, ports, columns) for port in operator.reads}
-    bound = Fields({port: columns[column] for port, column in inputs.items()})
-    outputs = {port: ports.get(port, inputs.get(port, port)) for port in operator.writes}
-    for port, column in outputs.items():
-        if list(outputs.values()).count(column) > 1:
-            raise DefinitionError(
-                f"{operator.name} would write two outputs to column {column!r}. "
-                f'Name one of them: apply({operator.name}(…), {port}="{column}_2")'
-            )
-        if column in columns and column not in inputs.values():
-            raise DefinitionError(
-                f"{operator.name} would overwrite column {column!r}. "
-                f'Name its output: apply({operator.name}(…), {port}="{column}_2")'
-            )
-    # Only a map answers null: what a filter or an expand cannot read drops, or has no children.
-    nullable = isinstance(operator, Map) and (
-        on_error == "null"
-        or any(bound[p].nullable and not operator.reads[p].nullable for p in bound)
-    )
-    types = operator.infer(bound)
-    if set(types) != set(operator.writes):
-        raise DefinitionError(
-            f"{operator.name}.infer() gives types for ({types}); expected ({operator.writes})."
-        )
-    added = Fields({outputs[p]: t.or_null() if nullable else t for p, t in types.items()})
-    action = g.Apply(operator, tuple(inputs.items()), tuple(outputs.items()), on_error)
-    return action, columns.merge(added)
-
-
-def _refuse_unknown_ports(operator: Operator, ports: Mapping[str, str]) -> None:
-    known = [*operator.reads, *operator.writes]
-    for port, column in ports.items():
-        if not isinstance(column, str):
-            raise DefinitionError(
-                f"{operator.name} binds port {port!r} to {column!r}; expected the name of a column."
-            )
-        if port not in known:
-            raise DefinitionError(
-                f"{operator.name} has no port {port!r}. It reads ({operator.reads}) and writes "
-                f"({operator.writes}). {nearest(port, known)}".rstrip()
-            )
-
-
-def _column_for(operator: Operator, port: str, ports: Mapping[str, str], columns: Fields) -> str:
-    wanted = operator.reads[port]
-    column = ports.get(port, port)
-    fits = [name for name, kind in columns.items() if wanted.accepts(kind)]
-    advice = (
-        f'Bind another: apply({operator.name}(…), {port}="{fits[0]}")'
-        if fits
-        else (f"No column here is {wanted}.")
-    )
-    if column not in columns:
-        hint = nearest(column, columns)
-        raise DefinitionError(
-            f"{operator.name} reads port {port!r} ({wanted}) from column {column!r}, and there is "
-            f"no such column. Given: {columns}. {hint} {advice}".replace("  ", " ")
-        )
-    if not wanted.accepts(columns[column]):
-        raise DefinitionError(
-            f"{operator.name} reads port {port!r} as {wanted}; column {column!r} is "
-            f"{columns[column]}. {advice}"
-        )
-    return column

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import polars as pl
 
 from weft.errors import DefinitionError, nearest
-from weft.pipelines.batch import Batch, Column
+from weft.pipelines.batch import ENVELOPE, READABLE, Batch, Column, kind_of
 from weft.pipelines.fields import Fields, arrow_schema
 from weft.pipelines.types import Float32, Float64, Type, from_arrow
 
@@ -132,7 +132,7 @@ def infer_column(expression: Expression, columns: Fields) -> tuple[str, Type]:
         raise DefinitionError(f"{expression} makes several columns. Write one expression for each.")
     made = _try(expression, columns)
     if expression.column is not None:
-        return expression.name, columns[expression.column]
+        return expression.name, kind_of(columns, expression.column)
     field = made.to_frame().to_arrow().schema.field(0)
     kind = from_arrow(field).or_null()
     if isinstance(kind, Float32 | Float64):
@@ -147,7 +147,7 @@ def evaluate(expressions: tuple[Expression, ...], batch: Batch, kinds: Fields) -
     depend on who reads what.
     """
     made = {
-        e.name: batch.columns[e.column]
+        e.name: batch.column(e.column)
         for e in expressions
         if e.column is not None and e.name in kinds
     }
@@ -176,7 +176,7 @@ def matches(expression: Expression, batch: Batch) -> npt.NDArray[np.bool_]:
 def _frame(batch: Batch, roots: set[str]) -> pl.DataFrame:
     if not roots:
         return pl.DataFrame({"_": np.zeros(batch.rows, np.int8)})
-    return pl.DataFrame([pl.Series(name, batch.columns[name].array) for name in sorted(roots)])
+    return pl.DataFrame([pl.Series(name, batch.column(name).array) for name in sorted(roots)])
 
 
 def is_row_by_row(expr: pl.Expr) -> bool:
@@ -212,8 +212,10 @@ def _looks_around(expr: pl.Expr, parts: Sequence[pl.Expr]) -> bool:
 
 def _try(expression: Expression, columns: Fields) -> pl.Series:
     for root in expression.roots:
-        columns.require(root)
-    empty = pl.from_arrow(arrow_schema(columns).empty_table())
+        if root not in READABLE:
+            columns.require(root)
+    own = {name: ENVELOPE[name] for name in READABLE}
+    empty = pl.from_arrow(arrow_schema({**columns, **own}).empty_table())
     assert isinstance(empty, pl.DataFrame)
     try:
         made = empty.select(expression.expr)

@@ -21,6 +21,11 @@ from weft.pipelines.operator import Operator, digest
 from weft.pipelines.relations import Exchange, Group, Join, Order, Union
 from weft.pipelines.sites import Site, at
 
+__all__ = [
+    "Action", "Apply", "Exchange", "Graph", "Group", "Join", "Node", "OnError", "Order", "Read",
+    "Select", "Union", "Where", "WithColumns", "Write", "build",
+]  # fmt: skip
+
 _WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 """Where words begin in a name: MinHash is min_hash, PDF is pdf."""
 

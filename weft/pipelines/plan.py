@@ -5,8 +5,13 @@ worker runs on the rows of one *unit*, a slice of the source; a unit goes throug
 after the other, whole, and ends in one receipt. Steps start alone in their stages; passes
 rewrite, order and fuse them.
 
-Rules that hold in every plan (`verify` checks them): steps stand after their inputs; the reads
-are in the first stage; the writes are in the last, so that a unit's receipt is complete.
+Rows that must meet, for a join, a group or an order, end a *phase*: an `Exchange` keeps them on
+disk, and what is made of them is the work of the next phase, whose units are cut from what was
+kept. A plan without such steps has one phase.
+
+Rules that hold in every plan (`verify` checks them): steps stand after their inputs; in each
+phase the reads, and what takes its rows from an exchange, are in the first stage; writes and
+exchanges are in the last, so that a unit's receipt is complete.
 """
 
 from __future__ import annotations
@@ -14,9 +19,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from weft.pipelines.batch import ENVELOPE, PARENT
 from weft.pipelines.expressions import Expression
 from weft.pipelines.fields import Fields
-from weft.pipelines.graph import Action, Apply, Graph, Read, Select, Where, WithColumns, Write
+from weft.pipelines.graph import (
+    Action,
+    Apply,
+    Exchange,
+    Group,
+    Join,
+    Order,
+    Read,
+    Select,
+    Union,
+    Where,
+    WithColumns,
+    Write,
+)
+from weft.pipelines.grouping import Pick
 from weft.pipelines.operator import Expand
 from weft.pipelines.resources import Resources
 
@@ -40,20 +60,37 @@ class Step:
     predicates: tuple[Predicate, ...] = ()
     placed: Resources | None = None  # what `assign_devices` gave it; None: what it asks for
 
+    def wants(self, source: str, wanted: frozenset[str]) -> frozenset[str]:
+        """The columns of its input `source` that it needs so as to pass on `wanted`."""
+        match self.action:
+            case Join() as join:
+                return _joins(self, join, source, wanted) - set(ENVELOPE)
+            case Group(operator=operator) if not isinstance(operator, Pick):
+                return self.reads()
+            case _:
+                return self.reads() | (wanted - self.makes())
+
     def reads(self) -> frozenset[str]:
-        """The columns of its input that it needs for itself."""
+        """The columns of its inputs that it needs for itself."""
         match self.action:
             case Apply(inputs=inputs):
                 asked = {root for p in self.predicates for root in p.expression.roots}
-                return frozenset(column for _, column in inputs) | (asked - self.makes())
+                found = {column for _, column in inputs} | (asked - self.makes())
             case Where(predicate=predicate):
-                return frozenset(predicate.roots)
+                found = {*predicate.roots}
             case WithColumns(expressions=expressions):
-                return frozenset(root for e in expressions for root in e.roots)
+                found = {root for e in expressions for root in e.roots}
+            case Group(by=by, aggregates=exprs, inputs=inputs):
+                found = {*by, *(c for _, c in inputs), *(r for e in exprs for r in e.roots)}
+            case Order(by=by) | Exchange(by=by):
+                found = {*by}
+            case Join(left_on=left, right_on=right):
+                found = {*left, *right}
             case Write():
-                return frozenset(self.columns)
+                found = {*self.columns}
             case _:
-                return frozenset()
+                found = set()
+        return frozenset(found - set(ENVELOPE))
 
     def makes(self) -> frozenset[str]:
         """The columns it adds or replaces."""
@@ -64,6 +101,10 @@ class Step:
                 return frozenset(column for _, column in outputs)
             case WithColumns(expressions=expressions):
                 return frozenset(e.name for e in expressions)
+            case Join(brings=brings):
+                return frozenset(new for _, new in brings)
+            case Group(operator=operator) if not isinstance(operator, Pick):
+                return frozenset(self.columns)
             case _:
                 return frozenset()
 
@@ -79,6 +120,11 @@ class Step:
         """Whether a row may become several."""
         return isinstance(self.action, Apply) and isinstance(self.action.operator, Expand)
 
+    @property
+    def ends(self) -> bool:
+        """Whether a phase ends here for its rows: they are written, or kept for the next one."""
+        return isinstance(self.action, Write | Exchange)
+
     def __str__(self) -> str:
         return f"{self.id}: {self.action}"
 
@@ -91,6 +137,7 @@ class Stage:
     resources: Resources
     workers: int | None = None  # of a pool; None: tasks, as many as there is room for
     batch_rows: int = 64
+    phase: int = 0
 
     def __str__(self) -> str:
         kind = f"pool of {self.workers}" if self.workers else "tasks"
@@ -100,7 +147,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps in topological order, cut into stages."""
+    """Steps in topological order, cut into phases and stages."""
 
     name: str
     recipe: str
@@ -116,6 +163,42 @@ class Plan:
         """The steps that take the rows of `name`."""
         return tuple(s for s in self.steps if name in s.inputs)
 
+    @property
+    def phases(self) -> int:
+        """How many phases there are."""
+        return 1 + max(stage.phase for stage in self.stages)
+
+    def phase(self, number: int) -> Plan:
+        """This plan with the stages of one phase only, as a worker of that phase sees it."""
+        return replace(self, stages=tuple(s for s in self.stages if s.phase == number))
+
+    def phase_of(self, name: str) -> int:
+        """The phase that runs `name`."""
+        return self.stages[self.stage_of(name)].phase
+
+    def enters(self, step: Step) -> bool:
+        """Whether a phase begins with `step`: it takes rows that an exchange brought together."""
+        if not step.inputs or step.ends:
+            return False
+        action = self.step(step.inputs[0]).action
+        return isinstance(action, Exchange) and action.kind in ("shuffle", "sort")
+
+    def exchanges(self, *kinds: str) -> Iterator[Step]:
+        """The steps that keep rows for a later phase, of these kinds or of any."""
+        for step in self.steps:
+            if isinstance(step.action, Exchange) and (not kinds or step.action.kind in kinds):
+                yield step
+
+    def depth(self, name: str) -> int:
+        """How many `Expand`s the rows of a step have come through: their parents' parents."""
+        step = self.step(name)
+        match step.action:
+            case Group(by=by, operator=operator) if not isinstance(operator, Pick):
+                return max(0, self.depth(step.inputs[0]) - 1) if by == (PARENT,) else 0
+            case Join():
+                return self.depth(step.inputs[0])
+        return max((self.depth(i) for i in step.inputs), default=0) + step.expands
+
     def stage_of(self, name: str) -> int:
         """The index of the stage that runs `name`."""
         return next(i for i, stage in enumerate(self.stages) if name in stage.steps)
@@ -126,15 +209,20 @@ class Plan:
         return tuple(s for s in self.steps if s.id in inside)
 
     def ports(self, index: int) -> tuple[str, ...]:
-        """The steps up to stage `index` whose rows a later stage takes."""
-        later = {
-            i
-            for stage in self.stages[index + 1 :]
+        """The steps whose rows a worker hands from stage `index` to a later one of its phase."""
+        phase = self.stages[index].phase
+        mine = [(i, stage) for i, stage in enumerate(self.stages) if stage.phase == phase]
+        taken = {
+            source
+            for i, stage in mine
             for s in stage.steps
-            for i in self.step(s).inputs
+            if i > index
+            for source in self.step(s).inputs
         }
-        done = {s for stage in self.stages[: index + 1] for s in stage.steps}
-        return tuple(s.id for s in self.steps if s.id in done and s.id in later)
+        done = {s for i, stage in mine if i <= index for s in stage.steps}
+        inside = {s for _, stage in mine for s in stage.steps}
+        held = {s.id for s in self.exchanges("hold")} - inside
+        return tuple(s.id for s in self.steps if s.id in taken and s.id in done | held)
 
     def writes(self) -> Iterator[Step]:
         """The steps that write."""
@@ -149,7 +237,7 @@ class Plan:
         found: dict[str, frozenset[str]] = {}
         for step in reversed(self.steps):
             consumers = self.consumers(step.id)
-            wanted = (c.reads() | (found[c.id] - c.makes()) for c in consumers)
+            wanted = (c.wants(step.id, found[c.id]) for c in consumers)
             found[step.id] = frozenset().union(*wanted) if consumers else frozenset(step.columns)
         return found
 
@@ -184,6 +272,8 @@ class Plan:
         lines = [f"{self.name}: units of {self.unit_rows} rows"]
         above: tuple[str, ...] = ()
         for index, stage in enumerate(self.stages):
+            if stage.phase and stage.phase != self.stages[index - 1].phase:
+                lines.append(f"  phase {stage.phase + 1}:")
             lines.append(f"  stage {index + 1}: {stage}")
             for step in self.stage_steps(index):
                 elsewhere = step.inputs and step.inputs != above
@@ -195,11 +285,16 @@ class Plan:
 
     def _changes(self, step: Step) -> list[str]:
         """What a step does to the columns, in words: one line each."""
-        if isinstance(step.action, Read):
-            only = [f"only {p.expression}  [{p.node}]" for p in step.predicates]
-            return [*only, f"reads {step.columns or 'keys only'}"]
-        if isinstance(step.action, Write):
-            return [f"writes {step.columns}"]
+        match step.action:
+            case Read():
+                only = [f"only {p.expression}  [{p.node}]" for p in step.predicates]
+                return [*only, f"reads {step.columns or 'keys only'}"]
+            case Write():
+                return [f"writes {step.columns}"]
+            case Exchange():
+                return [f"keeps {step.columns or 'keys only'}"]
+            case Union():
+                return [f"has {step.columns or 'keys only'}"]
         made = Fields({n: t for n, t in step.columns.items() if n in step.makes()})
         gone = [n for n in self.step(step.inputs[0]).columns if n not in step.columns]
         changes = [f"only {p.expression}  [{p.node}]" for p in step.predicates]
@@ -207,23 +302,17 @@ class Plan:
         return changes + ([f"drops {', '.join(gone)}"] if gone else [])
 
 
-def lower(graph: Graph) -> Plan:
-    """The plainest plan of a graph: every step alone in its stage, the writes together."""
-    steps = tuple(Step(n.id, n.action, n.inputs, n.columns) for n in graph.nodes)
-    writes = tuple(s.id for s in steps if isinstance(s.action, Write))
-    reads = tuple(s.id for s in steps if isinstance(s.action, Read))
-    alone = [s for s in steps if s.id not in writes and s.id not in reads]
-    stages = (
-        Stage(reads, Resources()),
-        *(_stage((s.id,), s.resources) for s in alone),
-        Stage(writes, Resources()),
-    )
-    return Plan(graph.name, graph.recipe(), steps, stages)
+def _joins(step: Step, join: Join, source: str, wanted: frozenset[str]) -> frozenset[str]:
+    """What a join needs of one side; of a step that is both, of both."""
+    left, right = step.inputs
+    found: set[str] = set()
+    if source == left:
+        asof = {join.asof.left} if join.asof else set()
+        found |= {*join.left_on, *asof, *(wanted - step.makes())}
+    if source == right:
+        asof = {join.asof.right} if join.asof else set()
+        found |= {*join.right_on, *asof, *(c for c, new in join.brings if new in wanted)}
+    return frozenset(found)
 
 
-def _stage(steps: tuple[str, ...], resources: Resources) -> Stage:
-    workers = (resources.workers or 1) if resources.pooled else None
-    return Stage(steps, resources, workers, resources.batch_rows or Stage.batch_rows)
-
-
-__all__ = ["Plan", "Predicate", "Select", "Stage", "Step", "lower"]
+__all__ = ["Plan", "Predicate", "Select", "Stage", "Step"]

@@ -172,4 +172,4 @@ class Exchange:
         cut = f"into {self.partitions}" if self.kind == "shuffle" else ""
         first = f"first {self.limit:,} of each unit" if self.limit is not None else ""
         order = "descending" if self.descending else ""
-        return " ".join(part for part in (by, order, cut, first) if part)
+        return " ".join(part for part in (self.kind, by, order, cut, first) if part)

@@ -6,6 +6,11 @@ from weft.lazy import attributes
 
 _HOME = {
     "Cast": "cast",
+    "Collect": "collect",
+    "Limit": "order",
+    "Sample": "sample",
+    "Sort": "order",
+    "Top": "top",
     "Validate": "validate",
 }
 

@@ -12,6 +12,7 @@ _HOME = {
     "Resize": "resize",
     "Sample": "sample",
     "Shots": "shots",
+    "Stack": "stack",
 }
 
 __all__ = list(_HOME)

@@ -61,7 +61,9 @@ class Outcomes:
     children: list[int] = field(default_factory=list)
     parents: list[str | None] = field(default_factory=list)  # empty: none of the rows has one
     into: list[str] = field(default_factory=list)  # of grouped rows: the key of their group's row
-    reads: list[str] = field(default_factory=list)  # empty: all are rows of the unit's own read
+    reads: list[str | None] = field(
+        default_factory=list
+    )  # empty: all are rows of the unit's own read
 
 
 Books = dict[str, Count]
@@ -111,12 +113,12 @@ def balance(plan: Plan, books: Books, rows_read: int, rows_written: Mapping[str,
             _balance_read(books, step.id, [p.node for p in step.predicates])
         elif step.predicates:
             _balance_expand(books, step.id, step.predicates[-1].node)
-        for consumer in plan.consumers(step.id):
-            if books[step.id].emitted != books[consumer.id].taken:
-                raise BooksError(
-                    f"Step {step.id!r} passed on {books[step.id].emitted} rows, but "
-                    f"{consumer.id!r} took {books[consumer.id].taken}. Nothing was published."
-                )
+        offered = sum(books[i].emitted for i in step.inputs)
+        if step.inputs and offered != books[step.id].taken:
+            raise BooksError(
+                f"Step {' and '.join(map(repr, step.inputs))} passed on {offered} rows, but "
+                f"{step.id!r} took {books[step.id].taken}. Nothing was published."
+            )
         if isinstance(step.action, Write) and rows_written[step.id] != books[step.id].taken:
             raise BooksError(
                 f"Write {step.id!r} took {books[step.id].taken} rows, but {rows_written[step.id]} "

@@ -61,6 +61,7 @@ def pack_cargo(plan: Plan, cargo: Cargo) -> pa.Table:
     noted = {
         "books": {n: dataclasses.asdict(line) for n, line in cargo.work.books.items()},
         "outcomes": [dataclasses.asdict(o) for o in cargo.work.outcomes],
+        "met": cargo.work.met,
         "stages": cargo.stages,
     }
     parcels = []
@@ -84,6 +85,7 @@ def unpack_cargo(plan: Plan, table: pa.Table) -> Cargo:
             noted = json.loads(data.to_pybytes())
             work = Work({n: Count(**line) for n, line in noted["books"].items()})
             work.outcomes = [_outcomes(o) for o in noted["outcomes"]]
+            work.met = noted["met"]
             cargo = Cargo(unit, work)
             cargo.stages = [(began, seconds) for began, seconds in noted["stages"]]
         elif not port.startswith("_"):

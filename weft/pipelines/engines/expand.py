@@ -14,7 +14,18 @@ from typing import Any
 import numpy as np
 
 from weft.errors import ContractError
-from weft.pipelines.batch import COUNT, ENVELOPE, INDEX, KEY, PARENT, SOURCE, Batch, Column
+from weft.pipelines.batch import (
+    COUNT,
+    ENVELOPE,
+    INDEX,
+    JOINED,
+    KEY,
+    PARENT,
+    READ,
+    SOURCE,
+    Batch,
+    Column,
+)
 from weft.pipelines.engines.conform import conform
 from weft.pipelines.engines.runners import (
     ApplyRunner,
@@ -166,7 +177,7 @@ class ExpandRunner(ApplyRunner):
         index = np.arange(len(parents)) - first[parents] if len(parents) else parents
         keys = [str(batch.keys[p]) for p in parents]
         below = batch.only(self.inherited).take(parents)
-        below.envelope = {
+        below.envelope = {n: c for n, c in below.envelope.items() if n in (READ, JOINED)} | {
             KEY: Column(
                 ENVELOPE[KEY], values=[f"{k}#{i}" for k, i in zip(keys, index, strict=True)]
             ),

@@ -35,7 +35,7 @@ from weft.errors import DefinitionError, PlanError, Retryable, WeftError
 from weft.pipelines.engines import exchange
 from weft.pipelines.engines.receipts import Receipt
 from weft.pipelines.engines.worker import Context, StageWorker, Unit
-from weft.pipelines.graph import Apply, Read
+from weft.pipelines.graph import Apply, Group, Read
 from weft.pipelines.plan import Plan, Stage
 from weft.pipelines.resources import Cluster, Machine
 
@@ -327,16 +327,16 @@ def _stage_call(plan: Plan, index: int, context: Context) -> Callable[[pa.Table]
     return stage
 
 
-_WORKERS: dict[tuple[str, int], StageWorker] = {}
+_WORKERS: dict[tuple[str, int, int], StageWorker] = {}
 """The stage workers of this process: operators load once, however many tasks run here."""
 
 
 def _worker(plan: Plan, index: int, context: Context) -> StageWorker:
-    key = (context.run, index)
+    key = (context.run, plan.stages[index].phase, index)
     if key not in _WORKERS:
-        for run, other in list(_WORKERS):
-            if run != context.run:  # a process that outlives a run must not keep its models
-                del _WORKERS[run, other]
+        for other in list(_WORKERS):
+            if other[:2] != key[:2]:  # a process that outlives a phase must not keep its models
+                del _WORKERS[other]
         _WORKERS[key] = StageWorker(plan, index, context)
     return _WORKERS[key]
 
@@ -350,7 +350,7 @@ def ship_user_code(plan: Plan) -> None:
 
     folders: set[Path] = set()
     for step in plan.steps:
-        if isinstance(step.action, Apply):
+        if isinstance(step.action, Apply | Group) and step.action.operator is not None:
             operator = step.action.operator
             thing = getattr(operator, "function", type(operator))
         elif isinstance(step.action, Read):

@@ -13,15 +13,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from weft.errors import ContractError, RowError, WeftError, redact
 from weft.pipelines.batch import (
+    COUNT,
+    INDEX,
+    JOINED,
     PARENT,
+    READ,
     SOURCE,
     Batch,
     Column,
     concat_batches,
-)  # fmt: skip
+    kind_of,
+)
 from weft.pipelines.engines.books import Books, OutcomeKind, Outcomes
 from weft.pipelines.engines.conform import conform
 from weft.pipelines.expressions import evaluate, matches
@@ -29,7 +35,7 @@ from weft.pipelines.fields import Fields
 from weft.pipelines.graph import Apply, OnError, Where, WithColumns
 from weft.pipelines.operator import Operator
 from weft.pipelines.plan import Step
-from weft.pipelines.types import Type, Values
+from weft.pipelines.types import Tensor, Type, Values
 
 Indices = npt.NDArray[np.int64]
 
@@ -46,6 +52,7 @@ class Work:
     def __init__(self, books: Books) -> None:
         self.books = books
         self.outcomes: list[Outcomes] = []
+        self.met: dict[str, list[str]] = {}  # by join: keys that several rows of the right have
 
     def note(
         self,
@@ -58,6 +65,7 @@ class Work:
         """Record that `rows` of `batch` met an end at step `node`."""
         keys, sources = batch.keys, batch.envelope[SOURCE].values
         parents = batch.envelope[PARENT].values if PARENT in batch.envelope else None
+        reads = batch.envelope[READ].values if READ in batch.envelope else None
         self.outcomes.append(
             Outcomes(
                 node,
@@ -66,6 +74,7 @@ class Work:
                 [str(sources[i]) for i in rows],
                 [(type(e).__name__, redact(str(e) or repr(e))) for e in errors or []],
                 parents=[] if parents is None else [parents[i] for i in rows],
+                reads=[] if reads is None else [reads[i] for i in rows],
             )
         )
 
@@ -188,6 +197,34 @@ class WhereRunner(Runner):
         return self.sift(batch, pieces, failures, work)
 
 
+class UnionRunner(Runner):
+    """Rows of any input, in the columns that all of them have after it."""
+
+    def __init__(self, step: Step, *, children: bool) -> None:
+        super().__init__(step)
+        self.own = (PARENT, INDEX, COUNT) if children else ()
+
+    def run(self, batch: Batch, work: Work) -> Batch:
+        columns = {
+            name: self._column(batch, name, kind) for name, kind in self.step.columns.items()
+        }
+        own = {name: batch.column(name) for name in self.own}
+        kept = {n: c for n, c in batch.envelope.items() if n not in (PARENT, INDEX, COUNT)}
+        joined = {JOINED: batch.column(JOINED)}
+        return Batch(columns, kept | own | joined, batch.rows)
+
+    def _column(self, batch: Batch, name: str, kind: Type) -> Column:
+        found = batch.columns.get(name)
+        if found is None:
+            return Column(kind, array=pa.nulls(batch.rows, kind.storage))
+        if found.type == kind:
+            return found
+        if isinstance(kind, Tensor) and found.type.storage != kind.storage:
+            return Column(kind, values=list(found.values))
+        array = found.array
+        return Column(kind, array=array if array.type == kind.storage else array.cast(kind.storage))
+
+
 class WithColumnsRunner(Runner):
     """Columns by expressions."""
 
@@ -218,27 +255,29 @@ class ApplyRunner(Runner):
         reads = action.operator.reads
         self.as_arrow = {port for port, kind in reads.items() if kind.as_arrow}
         self.strict = tuple(
-            c for p, c in action.inputs if not reads[p].nullable and given[c].nullable
+            c for p, c in action.inputs if not reads[p].nullable and kind_of(given, c).nullable
         )
-        self.types = dict(action.operator.infer(Fields({p: given[c] for p, c in action.inputs})))
+        self.types = dict(
+            action.operator.infer(Fields({p: kind_of(given, c) for p, c in action.inputs}))
+        )
         self.loaded = _setup(action.operator, device)
 
     def view(self, batch: Batch) -> dict[str, Values]:
         """The batch as the operator sees it."""
-        columns = {port: batch.columns[column] for port, column in self.inputs}
+        columns = {port: batch.column(column) for port, column in self.inputs}
         return {p: c.array if p in self.as_arrow else c.values for p, c in columns.items()}
 
     def rows(self, batch: Batch) -> Iterator[dict[str, Any]]:
         """The batch as a row by row operator sees it."""
         ports = [port for port, _ in self.inputs]
-        columns = [_row_values(batch.columns[column]) for _, column in self.inputs]
+        columns = [_row_values(batch.column(column)) for _, column in self.inputs]
         return (dict(zip(ports, row, strict=True)) for row in zip(*columns, strict=True))
 
     def complete(self, batch: Batch) -> Indices | None:
         """The rows without a null that the operator does not take; ``None``: all of them."""
         mask = None
         for column in self.strict:
-            valid = batch.columns[column].valid()
+            valid = batch.column(column).valid()
             if valid is not None:
                 mask = valid if mask is None else mask & valid
         return None if mask is None else np.flatnonzero(mask)

@@ -9,7 +9,8 @@ in a receipt, written once, whoever else may have worked on the same unit.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter, time
 from typing import Any
@@ -22,53 +23,42 @@ from weft.pipelines.connector import Chunk, Source, Split
 from weft.pipelines.engines.allocator import tune_allocator
 from weft.pipelines.engines.books import Count, Outcomes, new_books
 from weft.pipelines.engines.expand import ExpandRunner
+from weft.pipelines.engines.grouping import GroupRunner
+from weft.pipelines.engines.kept import Kept, cut_to_limit, keep, read_kept
+from weft.pipelines.engines.ledger import errors_table, ledger_table, samples
+from weft.pipelines.engines.meeting import Files, JoinRunner, Meeting, broadcast_side
 from weft.pipelines.engines.receipts import Receipt, put_receipt
 from weft.pipelines.engines.runners import (
     FilterRunner,
     MapRunner,
     Runner,
+    UnionRunner,
     WhereRunner,
     WithColumnsRunner,
     Work,
 )
-from weft.pipelines.fields import Fields, arrow_field
-from weft.pipelines.graph import Apply, Read, Select, Where, WithColumns, Write
+from weft.pipelines.fields import arrow_field
+from weft.pipelines.graph import (
+    Apply,
+    Exchange,
+    Group,
+    Join,
+    Order,
+    Read,
+    Select,
+    Union,
+    Where,
+    WithColumns,
+    Write,
+)
 from weft.pipelines.operator import Expand, Filter, Map
 from weft.pipelines.plan import Plan, Step
-
-LEDGER_SCHEMA = pa.schema(
-    [
-        pa.field(KEY, pa.string(), nullable=False),
-        pa.field(SOURCE, pa.string(), nullable=False),
-        pa.field("outcome", pa.string(), nullable=False),
-        pa.field("step", pa.string(), nullable=False),
-        pa.field(PARENT, pa.string()),
-        pa.field("children", pa.int32()),
-    ]
-)
-"""One row for each row that ended: kept, dropped, failed or expanded, and at which step; of a
-child the key of its parent."""
-
-ERRORS_SCHEMA = pa.schema(
-    [
-        pa.field(KEY, pa.string(), nullable=False),
-        pa.field(SOURCE, pa.string(), nullable=False),
-        pa.field("outcome", pa.string(), nullable=False),
-        pa.field("step", pa.string(), nullable=False),
-        pa.field("operator", pa.string(), nullable=False),
-        pa.field("error", pa.string(), nullable=False),
-        pa.field("message", pa.string(), nullable=False),
-    ]
-)
-"""One row for each row that failed: where, and why."""
-
-SAMPLES = 5
-"""Failures that a receipt spells out, for progress and summaries; the errors table has all."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A slice of one source: the grain of work, of receipts and of resume."""
+    """A slice of one source, or of what an earlier phase kept: the grain of work, of receipts and
+    of resume. `read` is the step that it begins with."""
 
     id: str
     read: str
@@ -86,11 +76,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Context:
-    """What workers must know of the run: its id, where receipts go, where writes stage."""
+    """What workers must know of the run: its id, where receipts go, where writes stage.
+
+    `folder` is where exchanges keep rows, `kept` what they kept in earlier phases.
+    """
 
     run: str
     receipts: str | None = None
     targets: Mapping[str, Target] = field(default_factory=dict)
+    folder: str | None = None
+    kept: Files = field(default_factory=dict)
 
 
 class Cargo:
@@ -100,11 +95,12 @@ class Cargo:
         self.unit = unit
         self.work = work
         self.ports: dict[str, list[Batch]] = {}
+        self.gathered: dict[str, list[Batch]] = {}  # of a group in this stage: its children so far
         self.stages: list[tuple[float, float]] = []  # when each began (Unix time), its seconds
 
 
 class StageWorker:
-    """Runs one stage of a plan. Made once per worker: operators load here.
+    """Runs one stage of a plan of one phase. Made once per worker: operators load here.
 
     `gpu` is which of the GPUs that this process sees is its own, if the stage wants one.
     """
@@ -117,28 +113,27 @@ class StageWorker:
         self.stage = plan.stages[index]
         steps = plan.stage_steps(index)
         device = f"cuda:{gpu}" if self.stage.resources.gpus else "cpu"
-        needed = plan.needed()
-        self.reads = {s.id: s for s in steps if isinstance(s.action, Read)}
         self.runners: dict[str, Runner] = {
-            s.id: runner(s, plan.step(s.inputs[0]).columns, device, needed[s.id])
+            s.id: runner(plan, s, device, context.kept)
             for s in steps
-            if not isinstance(s.action, Read)
+            if not (isinstance(s.action, Read) or (isinstance(s.action, Join) and plan.enters(s)))
         }
         self.consumers: dict[str, tuple[Runner, ...]] = {
             s.id: tuple(r for r in self.runners.values() if s.id in r.step.inputs)
             for s in plan.steps
         }
-        self.writes = {s.id for s in steps if isinstance(s.action, Write)}
+        self.gathers = {s.id for s in steps if isinstance(s.action, Group) and not plan.enters(s)}
+        self.ends = {s.id for s in steps if s.ends}
         self.ports = set(plan.ports(index))
         self.last = index == len(plan.stages) - 1
 
     def start(self, unit: Unit) -> Cargo:
-        """Read a unit and run the first stage on it."""
+        """Take up the rows of a unit and run the first stage on them."""
         cargo = Cargo(unit, Work(new_books(self.plan)))
         began, started = time(), perf_counter()
-        step = self.reads[unit.read]
-        for batch in self._read(step, unit, cargo.work):
-            self._flow(step.id, batch, cargo)
+        for batch in self._rows(self.plan.step(unit.read), unit, cargo.work):
+            self._flow(unit.read, batch, cargo)
+        self._gather(cargo)
         cargo.stages.append((began, perf_counter() - started))
         return cargo
 
@@ -153,29 +148,55 @@ class StageWorker:
                     self._flow(port, batch, cargo, handover=False)
             if port in self.ports:
                 cargo.ports[port] = batches
+        self._gather(cargo)
         cargo.stages.append((began, perf_counter() - started))
         return cargo
 
     def finish(self, cargo: Cargo) -> Receipt:
-        """Stage what the writes took and leave the unit's receipt; the first one counts."""
+        """Stage what the writes took, keep what the exchanges took, and leave the unit's receipt;
+        the first one counts."""
         started = perf_counter()
+        kept = {s.id: self._keep(s, cargo) for s in self.plan.exchanges() if s.id in self.ends}
         writes = {
-            name: self._stage(self.plan.step(name), cargo.ports.pop(name, []), cargo.work)
-            for name in sorted(self.writes)
+            step.id: self._stage(step, cargo.ports.pop(step.id, []), cargo)
+            for step in sorted(self.plan.writes(), key=lambda s: s.id)
         }
         began, seconds = cargo.stages.pop()
         cargo.stages.append((began, seconds + perf_counter() - started))
         receipt: Receipt = {
             "unit": cargo.unit.id,
+            "phase": self.stage.phase,
             "rows": cargo.unit.split.rows,
             "writes": writes,
+            "kept": kept,
+            "met": cargo.work.met,
             "books": {n: dataclasses.asdict(line) for n, line in cargo.work.books.items()},
-            "samples": _samples(cargo.work.outcomes),
+            "samples": samples(cargo.work.outcomes),
             "stages": cargo.stages,
         }
         if self.context.receipts is None:
             return receipt
         return put_receipt(self.context.receipts, cargo.unit.id, receipt)
+
+    def _rows(self, step: Step, unit: Unit, work: Work) -> Iterator[Batch]:
+        """The rows that a unit begins with: read, held since an earlier phase, or met."""
+        match step.action:
+            case Read():
+                return self._read(step, unit, work)
+            case Exchange():
+                chunks = json.loads(unit.split.payload)["files"]
+                held = self.context.kept[step.id][slice(*chunks)]
+                return read_kept(held, step.columns, rows=self.stage.batch_rows)
+            case Join() if not self.plan.enters(step):
+                joins = self.runners[step.id]
+                assert isinstance(joins, JoinRunner)
+                joins.note_right(work)  # this unit is there for it
+                return iter(())
+        files, rows = self.context.kept, self.stage.batch_rows
+        found = met(
+            self.plan, step, self.runners.get(step.id), unit.split.payload, files, work, rows
+        )
+        return (part for batch in found for part in _rebatch([batch], rows))
 
     def _read(self, step: Step, unit: Unit, work: Work) -> Iterator[Batch]:
         assert isinstance(step.action, Read)
@@ -224,20 +245,47 @@ class StageWorker:
     def _flow(self, name: str, batch: Batch, cargo: Cargo, *, handover: bool = True) -> None:
         """Give a batch of step `name` to everybody who takes it."""
         for consumer in self.consumers[name]:
+            if consumer.step.id in self.gathers:
+                cargo.gathered.setdefault(consumer.step.id, []).append(batch)
+                continue
             out = consumer(batch, cargo.work)
             if out.rows == 0:
                 continue
-            if consumer.step.id in self.writes:
+            if consumer.step.id in self.ends:
                 cargo.ports.setdefault(consumer.step.id, []).append(out)
             else:
                 self._flow(consumer.step.id, out, cargo)
         if handover and name in self.ports:
             cargo.ports.setdefault(name, []).append(batch)
 
-    def _stage(self, step: Step, batches: list[Batch], work: Work) -> dict[str, Any]:
-        """Stage the rows of one write, its ledger and its errors; what the receipt says of it."""
-        assert isinstance(step.action, Write)
+    def _gather(self, cargo: Cargo) -> None:
+        """Bring children back to their parents, when all of the unit's are there."""
+        for step in self.plan.stage_steps(self.index):
+            if step.id in self.gathers and (batches := cargo.gathered.pop(step.id, None)):
+                out = self.runners[step.id](concat_batches(batches), cargo.work)
+                for batch in _rebatch([out] if out.rows else [], self.stage.batch_rows):
+                    self._flow(step.id, batch, cargo)
+
+    def _keep(self, step: Step, cargo: Cargo) -> Kept:
+        """Write what an exchange took."""
+        assert self.context.folder is not None
         started = perf_counter()
+        batches = cut_to_limit(step, cargo.ports.pop(step.id, []), cargo.work)
+        read = cargo.unit.read if self._reads(cargo.unit) else None
+        kept = keep(step, cargo.unit.id, read, batches, self.context.folder)
+        cargo.work.books[step.id].seconds += perf_counter() - started
+        return kept
+
+    def _reads(self, unit: Unit) -> bool:
+        return isinstance(self.plan.step(unit.read).action, Read)
+
+    def _stage(self, step: Step, batches: list[Batch], cargo: Cargo) -> dict[str, Any]:
+        """Stage the rows of one write, its ledger and its errors; what the receipt says of it.
+
+        Rows that end on the way to a write of a later phase are on its ledger now.
+        """
+        assert isinstance(step.action, Write)
+        work, started = cargo.work, perf_counter()
         target = self.context.targets[step.id]
         schema = dataset_schema(self.plan, step)
         table = pa.concat_tables([b.to_arrow(schema) for b in batches]) if batches else None
@@ -250,35 +298,42 @@ class StageWorker:
                 p.node for s in self.plan.upstream(step.id) for p in self.plan.step(s).predicates
             }
             outcomes = [o for o in work.outcomes if o.node in mine]
-            ledger = _ledger(step.id, batches, outcomes)
+            read = cargo.unit.read if self._reads(cargo.unit) else None
+            ledger = ledger_table(step.id, batches, outcomes, read)
             written["ledger"] = tables.stage(target.ledger, ledger) if ledger.num_rows else []
-            errors = _errors(self.plan, outcomes)
+            errors = errors_table(self.plan, outcomes)
             written["errors"] = tables.stage(target.errors, errors) if errors.num_rows else []
         work.books[step.id].seconds += perf_counter() - started
         return written
 
 
-def runner(step: Step, given: Fields, device: str, needed: frozenset[str]) -> Runner:
-    """The runner of a step whose input delivers `given`. Loads what the operator needs.
-
-    `needed` are the columns of its rows that somebody reads.
+def runner(plan: Plan, step: Step, device: str, kept: Files) -> Runner:
+    """The runner of a step. Loads what the operator needs, and a side that is broadcast.
 
     Raises:
         ContractError: the operator's setup failed.
+        TooLarge: what is broadcast does not fit into memory.
     """
+    given = plan.step(step.inputs[0]).columns
     match step.action:
         case Where() as action:
             return WhereRunner(step, action)
         case WithColumns() as action:
             return WithColumnsRunner(step, action)
-        case Select() | Write():
+        case Select() | Write() | Exchange() | Order():
             return Runner(step)
+        case Union():
+            return UnionRunner(step, children=plan.depth(step.id) > 0)
+        case Join():
+            return JoinRunner(step, broadcast_side(plan, step, kept))
+        case Group() as action:
+            return GroupRunner(step, action, given, device)
         case Apply(operator=Map()) as action:
             return MapRunner(step, action, given, device)
         case Apply(operator=Filter()) as action:
             return FilterRunner(step, action, given, device)
         case Apply(operator=Expand()) as action:
-            return ExpandRunner(step, action, given, device, needed)
+            return ExpandRunner(step, action, given, device, plan.needed()[step.id])
         case _:
             raise AssertionError(f"no runner for {step}")
 
@@ -286,7 +341,7 @@ def runner(step: Step, given: Fields, device: str, needed: frozenset[str]) -> Ru
 def dataset_schema(plan: Plan, write: Step) -> pa.Schema:
     """The Arrow schema of what a write stores: the envelope, then the columns."""
     names = [KEY, SOURCE]
-    if any(plan.step(s).expands for s in plan.upstream(write.id)):
+    if plan.depth(write.id):
         names += [PARENT, INDEX, COUNT]
     own = [arrow_field(n, ENVELOPE[n]) for n in names]
     return pa.schema(own + [arrow_field(n, t) for n, t in write.columns.items()])
@@ -314,75 +369,3 @@ def _rebatch(batches: list[Batch], rows: int) -> Iterator[Batch]:
     whole = concat_batches(batches)
     for start in range(0, whole.rows, rows):
         yield whole.slice(start, start + rows)
-
-
-def _ledger(write: str, batches: Iterable[Batch], outcomes: Iterable[Outcomes]) -> pa.Table:
-    parts = [
-        {
-            KEY: b.envelope[KEY].array,
-            SOURCE: b.envelope[SOURCE].array,
-            "outcome": pa.repeat("kept", b.rows),
-            "step": pa.repeat(write, b.rows),
-            PARENT: b.envelope[PARENT].array if PARENT in b.envelope else pa.nulls(b.rows),
-            "children": pa.nulls(b.rows, pa.int32()),
-        }
-        for b in batches
-    ]
-    parts += [
-        {
-            KEY: pa.array(o.keys, pa.string()),
-            SOURCE: pa.array(o.sources, pa.string()),
-            "outcome": pa.repeat(o.kind, len(o.keys)),
-            "step": pa.repeat(o.node, len(o.keys)),
-            PARENT: pa.array(o.parents or [None] * len(o.keys), pa.string()),
-            "children": _children(o),
-        }
-        for o in outcomes
-        if o.kind != "nulled"  # a nulled row went on: its end is told by a later step
-    ]
-    tables = [pa.table({n: p[n] for n in LEDGER_SCHEMA.names}).cast(LEDGER_SCHEMA) for p in parts]
-    return pa.concat_tables(tables) if tables else LEDGER_SCHEMA.empty_table()
-
-
-def _children(outcomes: Outcomes) -> pa.Array:
-    if outcomes.kind == "expanded":
-        return pa.array(outcomes.children, pa.int32())
-    return pa.nulls(len(outcomes.keys), pa.int32())
-
-
-def _errors(plan: Plan, outcomes: Iterable[Outcomes]) -> pa.Table:
-    rows = [
-        {
-            KEY: key,
-            SOURCE: source,
-            "outcome": o.kind,
-            "step": o.node,
-            "operator": _operator(plan, o.node),
-            "error": error,
-            "message": message,
-        }
-        for o in outcomes
-        if o.kind in ("failed", "nulled")
-        for key, source, (error, message) in zip(o.keys, o.sources, o.errors, strict=True)
-    ]
-    return pa.Table.from_pylist(rows, schema=ERRORS_SCHEMA)
-
-
-def _operator(plan: Plan, node: str) -> str:
-    step = next((s for s in plan.steps if s.id == node), None)
-    if step is None:  # a filter that was pushed into another step
-        return Where.label
-    action = step.action
-    if isinstance(action, Apply):
-        return action.operator.name
-    return action.source.name if isinstance(action, Read) else action.label
-
-
-def _samples(outcomes: Iterable[Outcomes]) -> list[dict[str, str]]:
-    found = [
-        {"key": key, "step": o.node, "error": error, "message": message}
-        for o in outcomes
-        if o.errors
-        for key, (error, message) in zip(o.keys, o.errors, strict=True)
-    ]
-    return found[:SAMPLES]

@@ -43,4 +43,5 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "workers": stage.workers,
         "needs": str(replace(stage.resources, workers=None)),
         "batch_rows": stage.batch_rows,
+        "phase": stage.phase,
     }

@@ -8,6 +8,7 @@ the widths allow (isotonic regression). Nothing overlaps, by construction.
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -90,16 +91,16 @@ def layout(
     *,
     left: float,
     least_width: float,
+    width: float | None = None,
 ) -> Layout:
     """Place the steps of an outline; `heights` are of their boxes, `left` is kept free.
 
-    One box a layer is wide, three and more are narrow.
+    All boxes are `width` wide; by default one a layer is wide, three and more are narrow.
     """
     layer = _layers(steps, stages)
     rows = _rows(steps, layer)
     _order(rows, steps)
-    most = max(sum(isinstance(n, str) for n in row) for row in rows)
-    width = {1: 540.0, 2: 320.0}.get(most, 250.0)
+    width = width or {1: 540.0, 2: 320.0}.get(_most(rows), 250.0)
     middles, extent = _place(rows, steps, width)
     wide = max(extent, least_width - left - GAP_X)
     shift = left + (wide - extent) / 2
@@ -123,14 +124,31 @@ def layout(
 def _layers(
     steps: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]]
 ) -> dict[str, int]:
+    """Each step as high as its inputs allow; what only feeds others is moved down to them."""
     found: dict[str, int] = {}
     floor = 0
     for stage in stages:
-        for step in steps:
-            if step["id"] in stage["steps"]:
-                found[step["id"]] = max([floor, *(found[i] + 1 for i in step["inputs"])])
-        floor = max(found.values()) + 1
+        inside = [s for s in steps if s["id"] in stage["steps"]]
+        for step in inside:
+            found[step["id"]] = max([floor, *(found[i] + 1 for i in step["inputs"])])
+        _lower(inside, found)
+        floor = max(found.values(), default=-1) + 1
     return found
+
+
+def _lower(inside: Sequence[Mapping[str, Any]], found: dict[str, int]) -> None:
+    """Move steps without inputs, and chains that begin with them, down to what they feed."""
+    feeds: dict[str, list[str]] = {s["id"]: [] for s in inside}
+    loose: set[str] = set()
+    for step in inside:
+        for source in step["inputs"]:
+            feeds.get(source, []).append(step["id"])
+    for step in inside:
+        if all(i in loose and feeds[i] == [step["id"]] for i in step["inputs"]):
+            loose.add(step["id"])
+    for step in reversed(inside):
+        if step["id"] in loose and feeds[step["id"]]:
+            found[step["id"]] = min(found[s] for s in feeds[step["id"]]) - 1
 
 
 def _rows(steps: Sequence[Mapping[str, Any]], layer: Mapping[str, int]) -> list[list[Node]]:
@@ -160,9 +178,18 @@ def _neighbours(
     return above, below
 
 
+def _most(rows: list[list[Node]]) -> int:
+    """The most boxes in a layer."""
+    return max(sum(isinstance(n, str) for n in row) for row in rows)
+
+
 def _order(rows: list[list[Node]], steps: Sequence[Mapping[str, Any]]) -> None:
-    """Sort each layer by the mean place of its neighbours, from above and from below."""
+    """Sort each layer by the mean place of its neighbours, from above and from below.
+
+    Of all orders on the way, the one with the fewest crossings is kept.
+    """
     above, below = _neighbours(rows, steps)
+    best, fewest = [row[:] for row in rows], _crossings(rows, below)
     for sweep in range(_SWEEPS):
         down = sweep % 2 == 0
         near = above if down else below
@@ -171,6 +198,23 @@ def _order(rows: list[list[Node]], steps: Sequence[Mapping[str, Any]]) -> None:
             means = {n: _mean([places[m] for m in near[n]], places[n]) for n in row}
             row.sort(key=means.__getitem__)
             places |= {n: float(i) for i, n in enumerate(row)}
+        if (crossings := _crossings(rows, below)) < fewest:
+            best, fewest = [row[:] for row in rows], crossings
+    rows[:] = best
+
+
+def _crossings(rows: list[list[Node]], below: Mapping[Node, list[Node]]) -> int:
+    """How many pairs of edges cross: of the ends below, those out of order."""
+    found = 0
+    for row, following in pairwise(rows):
+        places = {n: i for i, n in enumerate(following)}
+        ends: list[int] = []
+        for node in row:
+            new = sorted(places[n] for n in below[node])
+            found += sum(len(ends) - bisect_right(ends, place) for place in new)
+            for place in new:
+                insort(ends, place)
+    return found
 
 
 def _place(
@@ -223,7 +267,7 @@ def _vertical(
     y = 1.0
     for index, stage in enumerate(stages):
         inside = sorted({layer[s] for s in stage["steps"]})
-        tall = sum(_tallest(rows[i], heights) for i in inside) + GAP_Y * (len(inside) - 1)
+        tall = sum(_tallest(rows[i], heights) + GAP_Y for i in inside) - GAP_Y
         last = index == len(stages) - 1
         height = max(LEAST_BAND, BAND_TOP + tall + (BAND_TOP if last else BAND_BOTTOM))
         bands.append(Band(index, y, height))

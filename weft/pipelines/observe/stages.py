@@ -8,7 +8,7 @@ the slow side, which is where an expensive device should be.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -46,12 +46,20 @@ class StageUse:
 def stage_use(
     plan: Plan, receipts: Sequence[Mapping[str, Any]], cluster: Cluster
 ) -> tuple[StageUse, ...]:
-    """What the receipts of one attempt say of every stage; nothing, if there are none."""
-    if not receipts:
-        return ()
+    """What the receipts of one attempt say of every stage that they came through."""
+    return tuple(
+        use
+        for phase in range(plan.phases)
+        if (mine := [r for r in receipts if r.get("phase", 0) == phase])
+        for use in _of_phase(plan.phase(phase), mine, cluster)
+    )
+
+
+def _of_phase(
+    plan: Plan, receipts: Sequence[Mapping[str, Any]], cluster: Cluster
+) -> Iterator[StageUse]:
     held = sum(s.resources.cpus * (s.workers or 0) for s in plan.stages)
     free = max(1.0, cluster.cpus - held)
-    found = []
     for index, stage in enumerate(plan.stages):
         spells = [r["stages"][index] for r in receipts]
         span = max(b + s for b, s in spells) - min(b for b, _ in spells)
@@ -59,8 +67,7 @@ def stage_use(
         workers = float(stage.workers or max(1.0, free // stage.resources.cpus))
         busy = min(1.0, worked / (workers * span)) if span > 0 else 1.0
         steps, gpus = stage.steps, stage.resources.gpus
-        found.append(StageUse(steps, bool(stage.workers), gpus, workers, worked, busy))
-    return tuple(found)
+        yield StageUse(steps, bool(stage.workers), gpus, workers, worked, busy)
 
 
 def slow_side(uses: Sequence[StageUse]) -> str | None:

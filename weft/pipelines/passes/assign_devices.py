@@ -21,9 +21,10 @@ from weft.pipelines.resources import Cluster, Machine, Resources
 
 def assign_devices(plan: Plan, cluster: Cluster) -> Plan:
     """Steps with the resources that they will have on `cluster`."""
-    pools = sum(1 for stage in fuse(plan, cluster).stages if stage.resources.gpus)
+    wanting = [stage.phase for stage in fuse(plan, cluster).stages if stage.resources.gpus]
     for step in plan.steps:
         if step.resources.gpus:
+            pools = wanting.count(plan.phase_of(step.id))
             plan = plan.replace_step(replace(step, placed=_resources(step, pools, cluster)))
     return replace(plan, stages=tuple(_stage(plan, stage) for stage in plan.stages))
 

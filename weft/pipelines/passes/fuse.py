@@ -2,39 +2,47 @@
 
 A hop between stages costs a copy of the rows; steps in one stage hand them over as they are.
 Steps are taken greedily: everything that can run on the current kind of worker runs on it
-before the stage ends. The writes close the last stage.
+before the stage ends. The writes, and what keeps rows for a later phase, close the last stage
+of their phase.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from weft.pipelines.graph import Read, Write
-from weft.pipelines.plan import Plan, Stage, Step, _stage
+from weft.pipelines.lowering import stage_of_steps
+from weft.pipelines.plan import Plan, Stage, Step
 from weft.pipelines.resources import Cluster, Resources
 
 
 def fuse(plan: Plan, cluster: Cluster) -> Plan:
     """As few stages as the kinds of worker allow."""
-    waiting = [s for s in plan.steps if not isinstance(s.action, Write)]
-    done: set[str] = set()
+    stages = [stage for number in range(plan.phases) for stage in _fused(plan, number)]
+    return replace(plan, stages=tuple(stages))
+
+
+def _fused(plan: Plan, phase: int) -> list[Stage]:
+    """The stages of one phase."""
+    inside = [s for s in plan.steps if plan.phase_of(s.id) == phase]
+    waiting = [s for s in inside if not s.ends]
+    done = {s.id for s in plan.exchanges()}
     stages: list[Stage] = []
-    while waiting:
+    while waiting or not stages:
         kind = Resources() if not stages else _ready(waiting, done)[0].resources
         taken: list[str] = []
         while ready := [s for s in _ready(waiting, done) if s.resources == kind]:
             taken += [s.id for s in ready]
             done.update(s.id for s in ready)
             waiting = [s for s in waiting if s.id not in done]
-        stages.append(_stage(tuple(taken), kind))
-    writes = tuple(s.id for s in plan.writes())
+        stages.append(stage_of_steps(taken, kind, phase))
+    ends = tuple(s.id for s in inside if s.ends)
     last = stages[-1]
     if last.resources == Resources():
-        stages[-1] = replace(last, steps=last.steps + writes)
+        stages[-1] = replace(last, steps=last.steps + ends)
     else:
-        stages.append(_stage(writes, Resources()))
-    return replace(plan, stages=tuple(stages))
+        stages.append(stage_of_steps(ends, Resources(), phase))
+    return stages
 
 
 def _ready(waiting: list[Step], done: set[str]) -> list[Step]:
-    return [s for s in waiting if isinstance(s.action, Read) or all(i in done for i in s.inputs)]
+    return [s for s in waiting if all(i in done for i in s.inputs)]

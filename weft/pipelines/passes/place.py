@@ -20,6 +20,13 @@ def place(plan: Plan, cluster: Cluster) -> Plan:
     """
     for stage in plan.stages:
         _fits_somewhere(plan, stage, cluster)
+    for phase in range(plan.phases):  # one runs after the other
+        _fit_together(plan.phase(phase), cluster)
+    return plan
+
+
+def _fit_together(plan: Plan, cluster: Cluster) -> None:
+    """Refuse stages that cannot all have their workers at the same time."""
     pools = [s for s in plan.stages if s.workers]
     held = sum(s.resources.cpus * (s.workers or 0) for s in pools)
     tasks = [s.resources.cpus for s in plan.stages if not s.workers]
@@ -35,7 +42,6 @@ def place(plan: Plan, cluster: Cluster) -> Plan:
             f"The pools of {_names(pools)} want {gpus:g} GPUs at once; the cluster has "
             f"{cluster.gpus:g} ({cluster}). Ask for fewer workers."
         )
-    return plan
 
 
 def _fits_somewhere(plan: Plan, stage: Stage, cluster: Cluster) -> None:

@@ -38,11 +38,11 @@ def size_batches(plan: Plan, cluster: Cluster) -> Plan:
     measured = _measured(plan)
     stages = []
     for index, stage in enumerate(plan.stages):
-        widest = max(_width(s, plan, measured) for s in plan.stage_steps(index))
+        widest = max((_width(s, plan, measured) for s in plan.stage_steps(index)), default=1)
         rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, widest)))
         stages.append(replace(stage, batch_rows=stage.resources.batch_rows or rows))
     crossing = {name for index in range(len(stages) - 1) for name in plan.ports(index)}
-    held = [*plan.writes(), *map(plan.step, crossing)]
+    held = [*plan.writes(), *plan.exchanges(), *map(plan.step, crossing)]
     kept = max(_row_bytes(s, measured) for s in held)
     media = any(c.row_bytes >= 100_000 for s in plan.steps for c in s.columns.values())
     most = UNIT_MEDIA_ROWS if media else UNIT_ROWS
@@ -67,8 +67,8 @@ def _measured(plan: Plan) -> Measured:
 
 def _width(step: Step, plan: Plan, measured: Measured) -> int:
     """Bytes of a row while `step` runs: what comes in and what it makes."""
-    given = {} if isinstance(step.action, Read) else dict(plan.step(step.inputs[0]).columns)
-    both = {*given.items(), *step.columns.items()}  # a column replaced is there twice
+    given = {c for i in step.inputs for c in plan.step(i).columns.items()}
+    both = {*given, *step.columns.items()}  # a column replaced is there twice
     return _bytes(both, measured)
 
 

@@ -23,7 +23,8 @@ from weft.pipelines import tables
 from weft.pipelines.batch import KEY, PARENT, SOURCE
 from weft.pipelines.blobs import stored_schema
 from weft.pipelines.connector import Source
-from weft.pipelines.engines.worker import LEDGER_SCHEMA, dataset_schema
+from weft.pipelines.engines.ledger import LEDGER_SCHEMA
+from weft.pipelines.engines.worker import dataset_schema
 from weft.pipelines.fragments import content
 from weft.pipelines.graph import Read
 from weft.pipelines.operator import digest
@@ -71,6 +72,9 @@ def find_increment(plan: Plan, *, retry_failed: bool = False) -> Increment | Eve
         DefinitionError: a source lists nothing.
     """
     base = ""
+    together = next((s for s in plan.steps if plan.enters(s)), None)
+    if together is not None:
+        return Everything(f"{together.id} works on rows that are together, not one by one")
     for write in plan.writes():
         found = _base(plan, write)
         if isinstance(found, Everything):
@@ -87,12 +91,12 @@ def find_increment(plan: Plan, *, retry_failed: bool = False) -> Increment | Eve
         if listed is None:
             return Everything(f"{read.action.source.name} does not list its rows one by one")
         listing, ledgers = pl.DataFrame(listed), _ledgers_of(plan, read, base)
-        if any(rows[KEY].n_unique() < len(rows) for rows in (listing, *ledgers)):
+        if any(_ambiguous(ledger) for ledger in ledgers) or not listing[KEY].is_unique().all():
             source = read.action.source.name
             return Everything(f"some rows of {source}, or made of them, have the same key")
         failed = pl.concat([_failed(ledger) for ledger in ledgers])
         retry = failed if retry_failed else failed.clear()
-        todo, removed[read.id], seen = _compare(listing, _roots(ledgers[0]), retry)
+        todo, removed[read.id], seen = _compare(listing, _roots(ledgers[0], read.id), retry)
         sources[read.id] = read.action.source.only(todo.to_arrow().cast(pa.string()))
         counts = {name: counts[name] + seen[name] for name in COUNTS}
     return Increment(base, sources, removed, counts)
@@ -177,8 +181,17 @@ def _ledgers_of(plan: Plan, read: Step, run: str) -> list[pl.DataFrame]:
     return [ledger_at(w, run) for w in plan.writes() if read.id in plan.upstream(w.id)]
 
 
-def _roots(ledger: pl.DataFrame) -> pl.DataFrame:
-    return ledger.filter(pl.col(PARENT).is_null()).select(KEY, SOURCE)
+def _roots(ledger: pl.DataFrame, read: str) -> pl.DataFrame:
+    """The rows that came by `read`; one whose children were brought back to it is there twice."""
+    mine = pl.col(PARENT).is_null() & (pl.col("read") == read)
+    return ledger.filter(mine).select(KEY, SOURCE).unique()
+
+
+def _ambiguous(ledger: pl.DataFrame) -> bool:
+    """Whether a key does not tell which row it names."""
+    kept = ledger.filter(pl.col("outcome") == "kept")[KEY]
+    roots = ledger.filter(pl.col(PARENT).is_null()).select(KEY, SOURCE, "read").unique()
+    return kept.n_unique() < len(kept) or roots[KEY].n_unique() < len(roots)
 
 
 def _failed(ledger: pl.DataFrame) -> pl.DataFrame:

@@ -5,6 +5,8 @@
     photos.lance.weft/runs/20261120-141500-0423fa9/
         run.json          what was asked: pipeline, parameters, recipe, plan, sinks
         units.arrow       the work: every unit, with what its source needs to read it
+        units-2.arrow     the units of phase 2, cut from what phase 1 kept; and so on
+        kept/             the rows that exchanges keep between phases; gone when it is published
         removed.arrow     of an incremental run: keys, by read, of rows that changed or are gone
         receipts/ID.json  a unit that is done; its rows are staged and it is never run again
         state.json        how far it is: running, publishing, published, failed, …
@@ -17,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,6 +65,11 @@ class Journal:
         """The folder of receipts."""
         return self.path / "receipts"
 
+    @property
+    def kept_path(self) -> Path:
+        """The folder of rows that exchanges keep."""
+        return self.path / "kept"
+
     def begin(
         self,
         about: dict[str, Any],
@@ -70,6 +78,7 @@ class Journal:
     ) -> None:
         """Write down what the run sets out to do. `state.json` comes last: it makes it a run."""
         self.receipts_path.mkdir(parents=True)
+        self.kept_path.mkdir()
         rows = [(read, key) for read, keys in (removed or {}).items() for key in keys]
         columns = [pa.array([row[i] for row in rows], pa.string()) for i in range(2)]
         write_whole(self.path / "removed.arrow", _ipc(pa.table(columns, ["read", "key"])))
@@ -83,16 +92,24 @@ class Journal:
         return found
 
     def units(self) -> list[Unit]:
-        """The work of the run."""
-        from weft.pipelines.connector import Split
-        from weft.pipelines.engines.worker import Unit
+        """The work of the run, as far as it reads sources."""
+        return _units(self.path / "units.arrow")
 
-        with pa.ipc.open_file(self.path / "units.arrow") as reader:
-            rows = reader.read_all().to_pylist()
-        return [
-            Unit(r["id"], r["read"], Split(r["split"], r["rows"], r["payload"], r["content_bytes"]))
-            for r in rows
-        ]
+    def begin_phase(self, phase: int, units: list[Unit]) -> None:
+        """Write down the units of a later phase."""
+        write_whole(self._phase_path(phase), _units_bytes(units))
+
+    def phase_units(self, phase: int) -> list[Unit] | None:
+        """The units of a later phase; ``None``: it has not begun."""
+        path = self._phase_path(phase)
+        return _units(path) if path.exists() else None
+
+    def _phase_path(self, phase: int) -> Path:
+        return self.path / f"units-{phase + 1}.arrow"
+
+    def drop_kept(self) -> None:
+        """Remove the rows that were kept between phases: nobody needs them any more."""
+        shutil.rmtree(self.kept_path, ignore_errors=True)
 
     def removed(self) -> dict[str, list[str]]:
         """The keys, by read, of rows that the run takes the place of."""
@@ -158,6 +175,18 @@ def process_birth(pid: int) -> str | None:
         return None
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else f"{boot}:{fields[19]}"
+
+
+def _units(path: Path) -> list[Unit]:
+    from weft.pipelines.connector import Split
+    from weft.pipelines.engines.worker import Unit
+
+    with pa.ipc.open_file(path) as reader:
+        rows = reader.read_all().to_pylist()
+    return [
+        Unit(r["id"], r["read"], Split(r["split"], r["rows"], r["payload"], r["content_bytes"]))
+        for r in rows
+    ]
 
 
 def _units_bytes(units: list[Unit]) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -32,9 +33,11 @@ from weft.pipelines.compile import compile_plan
 from weft.pipelines.engines.books import Books, balance, new_books, sum_books
 from weft.pipelines.engines.receipts import Receipt
 from weft.pipelines.engines.worker import Context, Target, Unit, dataset_schema
+from weft.pipelines.lowering import lower
+from weft.pipelines.observe import record
 from weft.pipelines.observe.outline import outline
 from weft.pipelines.observe.stages import stage_use
-from weft.pipelines.plan import Plan, lower
+from weft.pipelines.plan import Plan
 from weft.pipelines.resources import Cluster, this_machine
 from weft.pipelines.runs import publish
 from weft.pipelines.runs.budget import Budget
@@ -47,6 +50,13 @@ from weft.pipelines.runs.increment import (
 )
 from weft.pipelines.runs.journal import Journal, journal_of, new_run_id, whoami
 from weft.pipelines.runs.lease import Lease, hold, refuse_if_held
+from weft.pipelines.runs.phases import (
+    exchanges,
+    in_order,
+    kept_files,
+    refuse_many,
+    units_of_phase,
+)
 from weft.pipelines.runs.result import Listener, RunResult
 from weft.pipelines.runs.work import cut, input_digest, nothing_to_do, unfinished
 
@@ -144,9 +154,12 @@ def _engine(engine: Engine, address: str | None, cluster: Cluster | None) -> tup
 
 @dataclass(frozen=True)
 class _Job:
-    """The work of a run: what there is to do, and what is done already."""
+    """The work of a run: what there is to do, and what is done already.
 
-    journal: Journal
+    `units` are those that read sources; later phases have more, cut when they begin.
+    """
+
+    journal: Journal | None
     units: list[Unit]
     targets: dict[str, Target]
     receipts: list[Receipt]
@@ -194,12 +207,15 @@ class _Attempt:
         """The unfinished run, if this one is to go on with it."""
         if old is None or fresh or old.about()["recipe"] != self.plan.recipe:
             return None
+        if old.about().get("exchanges", []) != exchanges(self.plan):
+            return None  # what its units kept is cut in another way than this plan would
         return old
 
     def _abandon(self, old: Journal, *, fresh: bool) -> None:
         why = "a fresh start was asked for" if fresh else "the pipeline has changed since"
         self.listener.notice(f"Run {old.run} was not finished and is abandoned: {why}.")
         old.set_state("abandoned", reason=why)
+        old.drop_kept()
 
     def _begin(self, execute: Any, run: str, *, fresh: bool) -> RunResult:
         inputs = input_digest(self.plan)
@@ -239,11 +255,13 @@ class _Attempt:
 
     def _work(self, execute: Any, job: _Job) -> RunResult:
         journal, receipts = job.journal, job.receipts
-        context = Context(journal.run, str(journal.receipts_path), job.targets)
+        assert journal is not None
+        folder = str(journal.kept_path)
+        context = Context(journal.run, str(journal.receipts_path), job.targets, folder)
         self._set_state(journal, "running", **whoami())
         try:
             unchanged = job.about.get("increment", {}).get("unchanged", 0)
-            result = self._execute(execute, context, job.units, receipts, unchanged)
+            result = self._execute(execute, context, job, unchanged)
             self._set_state(journal, "publishing")
             properties = self._properties(result, job.about["input"])
             versions = publish.publish(
@@ -281,6 +299,7 @@ class _Attempt:
         done = replace(result, state="published", versions=versions)
         if journal is not None:
             self._set_state(journal, "published", result=done.to_json())
+            journal.drop_kept()
         self.listener.finished(done)
         return done
 
@@ -289,44 +308,44 @@ class _Attempt:
         run, receipts = new_run_id(), list[Receipt]()
         targets = publish.prepare(self.plan)
         units = cut(self.plan, self.cluster)
-        result = self._execute(execute, Context(run, None, targets), units, receipts)
+        with tempfile.TemporaryDirectory(prefix="weft-") as folder:
+            context = Context(run, None, targets, folder)
+            result = self._execute(execute, context, _Job(None, units, targets, receipts, {}))
         versions = publish.publish(self.plan, run, targets, receipts, {}, leases=[])
         return self._done(result, versions)
 
-    def _execute(
-        self,
-        execute: Any,
-        context: Context,
-        units: list[Unit],
-        receipts: list[Receipt],
-        unchanged: int = 0,
-    ) -> RunResult:
-        """Run the units that have no receipt yet; `receipts` grows to one for each unit.
+    def _execute(self, execute: Any, context: Context, job: _Job, unchanged: int = 0) -> RunResult:
+        """Run the units that have no receipt yet, phase by phase; the job's receipts grow to one
+        for each unit.
 
         Rows of the source that are `unchanged` count for the share of the error budget.
         """
+        receipts, reads = job.receipts, {u.id for u in job.units}
         done = {r["unit"] for r in receipts}
         before = len(receipts)
-        resumed = sum(r["rows"] for r in receipts)
-        rows = sum(u.split.rows for u in units)
+        resumed = sum(r["rows"] for r in receipts if r["unit"] in reads)
+        rows = sum(u.split.rows for u in job.units)
         books = sum_books(self.plan, (r["books"] for r in receipts))
         samples = [s for r in receipts for s in r["samples"]]
         self.listener.started(self.plan, context.run, rows, resumed)
         began, reached = perf_counter(), resumed
-        waiting = [u for u in units if u.id not in done]
-        for receipt in execute(self.plan, waiting, context, self.cluster):
-            if receipt["unit"] in done:
-                continue
-            done.add(receipt["unit"])
-            receipts.append(receipt)
-            reached += receipt["rows"]
-            samples += receipt["samples"]
-            for name, line in sum_books(self.plan, [receipt["books"]]).items():
-                books[name].add(line)
-            self.listener.advanced(reached, books, samples)
-            self.budget.check(failures(books), rows + unchanged, reasons(samples))
+        order: dict[str, int] = {}
+        for phase in range(self.plan.phases):
+            units, context = self._phase(phase, context, job, order)
+            waiting = [u for u in units if u.id not in done]
+            for receipt in execute(self.plan.phase(phase), waiting, context, self.cluster):
+                if receipt["unit"] in done:
+                    continue
+                done.add(receipt["unit"])
+                receipts.append(receipt)
+                reached += receipt["rows"] if receipt["unit"] in reads else 0
+                samples += receipt["samples"]
+                for name, line in sum_books(self.plan, [receipt["books"]]).items():
+                    books[name].add(line)
+                self.listener.advanced(reached, books, samples)
+                self.budget.check(failures(books), rows + unchanged, reasons(samples))
+            refuse_many(self.plan, receipts)
         use = stage_use(self.plan, receipts[before:], self.cluster)
-        order = {unit.id: number for number, unit in enumerate(units)}
         receipts.sort(key=lambda r: order[r["unit"]])  # the dataset in the order of the source
         kept = {s.id: sum(r["writes"][s.id]["rows"] for r in receipts) for s in self.plan.writes()}
         self.budget.check(failures(books), rows + unchanged, reasons(samples))
@@ -347,6 +366,27 @@ class _Attempt:
             stages=use,
         )
 
+    def _phase(
+        self, phase: int, context: Context, job: _Job, order: dict[str, int]
+    ) -> tuple[list[Unit], Context]:
+        """The units of a phase, which `order` is extended by, and the context they run in."""
+        units = [u for u in job.units if self.plan.phase_of(u.read) == phase]
+        if phase:
+            known = sorted(
+                (r for r in job.receipts if r["unit"] in order), key=lambda r: order[r["unit"]]
+            )
+            context = replace(context, kept=kept_files(self.plan, known))
+            taken = job.journal.phase_units(phase) if job.journal else None
+            if taken is None:
+                taken = units_of_phase(self.plan, phase, context.kept, self.cluster)
+                if job.journal:
+                    job.journal.begin_phase(phase, taken)
+            units = in_order(self.plan, [*units, *taken])
+            self.listener.notice(f"Phase {phase + 1} of {self.plan.phases}: {len(units)} units.")
+        for unit in units:
+            order[unit.id] = len(order)
+        return units, context
+
     def _set_state(self, journal: Journal, state: str, **more: Any) -> None:
         journal.set_state(state, **more)
         for other in self.states[1:]:
@@ -361,6 +401,7 @@ class _Attempt:
             "weft.rows": str(result.rows),
             "weft.failed": str(result.failed),
             "weft.version": weft.__version__,
+            **record.properties(self.plan),
         }
 
     def _about(
@@ -377,6 +418,7 @@ class _Attempt:
             },
             "recipe": self.plan.recipe,
             "input": inputs,
+            "exchanges": exchanges(self.plan),
             "rows": sum(u.split.rows for u in units),
             "units": len(units),
             "engine": self.engine,

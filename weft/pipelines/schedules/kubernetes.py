@@ -21,10 +21,10 @@ from typing import Any
 from weft.errors import DefinitionError, PlanError
 from weft.pipelines.compile import compile_plan
 from weft.pipelines.graph import Graph, Node, Read, Write
+from weft.pipelines.lowering import lower
 from weft.pipelines.passes.assign_devices import assign_devices
 from weft.pipelines.passes.fuse import fuse
 from weft.pipelines.passes.place import place
-from weft.pipelines.plan import lower
 from weft.pipelines.resources import Cluster, Machine, parse_bytes
 from weft.pipelines.schedules.cron import Cron
 

@@ -1,0 +1,97 @@
+"""Rows that say exactly the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from weft.operators.dedup.content_hash import Content, ContentHash
+from weft.operators.dedup.steps import RANK, ranked
+from weft.pipelines.fields import fields
+from weft.pipelines.grouping import Compose, Pick
+from weft.pipelines.operator import BatchView
+from weft.pipelines.types import Float64, Text
+
+if TYPE_CHECKING:
+    from weft.pipelines.dsl import Rows
+
+_HASH = "dedup_hash"
+
+
+@dataclass(frozen=True)
+class Exact(Compose):
+    """Keep one row of each content, and drop those that say exactly the same.
+
+    Reads `content`: text or bytes. Of rows with equal content the one with the smallest key
+    stays (text compared by code points), or with `prefer` the one in which that column, of
+    numbers, is largest. Which one stays depends neither on the order of rows nor on the engine.
+    Null is no content: such rows stay.
+
+    `against` are rows of the same pipeline that are held already, with a column of the same
+    name: ``Exact(against=weft.read(Lance("corpus.lance")))``. What they have is dropped; they
+    themselves are not written.
+
+    Content is compared by its SHA-256 (`ContentHash`). Rows are brought together whole, and all
+    copies of one content must fit into a worker's memory.
+
+    >>> Exact(prefer="quality").name
+    'dedup.Exact'
+
+    Raises:
+        DefinitionError: `prefer` is not a column of numbers, or `against` has no such column.
+    """
+
+    prefer: str | None = None
+    against: Rows | None = None
+
+    version = "1"
+    reads = fields(content=Content())
+
+    def compose(self, rows: Any, **columns: str) -> Rows:
+        """Hash, group, and keep the best of each group."""
+        names, content = tuple(rows.columns), columns["content"]
+        hashed = ranked(rows, self.prefer).apply(ContentHash(), content=content, content_hash=_HASH)
+        if self.against is not None:
+            held = self.against.apply(ContentHash(), content=content, content_hash=_HASH)
+            hashed = hashed.join(held.select(_HASH), on=_HASH, how="anti")
+        rank = {"rank": RANK} if self.prefer is not None else {}
+        first = First(ranked=self.prefer is not None)
+        kept = hashed.group(_HASH, operator=first, key="_key", hash=_HASH, **rank)
+        kept: Rows = kept.select(*names)
+        return kept
+
+
+@dataclass(frozen=True)
+class First(Pick):
+    """The best row of each group: of the largest rank, then of the smallest key."""
+
+    ranked: bool = False
+
+    version = "1"
+
+    def __post_init__(self) -> None:
+        rank = {"rank": Float64(nan=True, nullable=True)} if self.ranked else {}
+        object.__setattr__(self, "reads", fields(key=Text(), hash=Text() | None, **rank))
+
+    def pick(self, rows: BatchView, loaded: Any) -> npt.NDArray[np.bool_]:
+        """One group."""
+        return self.pick_all(rows, np.zeros(len(rows["key"]), np.int64), loaded)
+
+    def pick_all(
+        self, rows: BatchView, groups: npt.NDArray[np.int64], loaded: Any
+    ) -> npt.NDArray[np.bool_]:
+        """Many groups at once."""
+        keys = np.argsort(np.array(rows["key"], object), kind="stable")
+        places = np.empty(len(keys), np.int64)
+        places[keys] = np.arange(len(keys))
+        by = [places]
+        if self.ranked:
+            ranks = np.array([np.nan if r is None else r for r in rows["rank"]], np.float64)
+            by.append(-ranks)  # NaN is last
+        order = np.lexsort([*by, groups])
+        best = np.zeros(len(order), np.bool_)
+        best[order] = np.diff(groups[order], prepend=-1) != 0
+        return best | np.array([h is None for h in rows["hash"]], np.bool_)
