@@ -45,6 +45,7 @@ def match(
     right: Batch,
     on: Sequence[str] | tuple[Sequence[str], Sequence[str]] = ("k",),
     how: How = "inner",
+    *,
     brings: Sequence[tuple[str, str]] = (),
     asof: AsOf | None = None,
 ) -> Matched:
@@ -180,9 +181,8 @@ def test_rows_are_made_of_both_sides() -> None:
 
 
 def test_a_chain_of_joins_remembers_all_that_rows_met() -> None:
-    before: list[Any] = [
-        None, [], [{"step": "s", "key": "x"}], [{"step": "s", "key": "y"}, {"step": "t", "key": "z"}]
-    ]  # fmt: skip
+    one, two, three = ({"step": n, "key": n} for n in "xyz")
+    before: list[Any] = [None, [], [one], [two, three]]
     right = batch_of("r", k=pa.array([0, 2, 3, 3]))
     left = batch_of("l", k=pa.array([9, 0, 1, 2, 3]))
     array = pa.array([[{"step": "lost", "key": "lost"}], *before], ENVELOPE[JOINED].storage)
@@ -250,14 +250,14 @@ def test_sides_without_rows(how: How, asof: AsOf | None, on: tuple[str, ...]) ->
     some = some.with_columns({"i": Column(image, values=np.zeros((2, 2, 2, 3), np.uint8))})
     none = some.slice(0, 0)
     brings = [("i", "j")] if how in ("inner", "left") else []
-    matched = match(some, none, on, how, brings, asof)
+    matched = match(some, none, on, how, brings=brings, asof=asof)
     alone = [(0, -1), (1, -1)] if how in ("left", "anti") else []
     assert pairs_of(matched) == alone
     if how == "left":
         assert list(matched.rows.columns["j"].values) == [None, None]
         assert matched.rows.envelope[JOINED].array.to_pylist() == [[], []]
     for right in (some, none):
-        matched = match(none, right, on, how, brings, asof)
+        matched = match(none, right, on, how, brings=brings, asof=asof)
         assert (matched.rows.rows, pairs_of(matched), matched.several) == (0, [], [])
         matched.rows.envelope[KEY].array.validate()
 
@@ -323,7 +323,7 @@ def nearest_in_a_loop(
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("tolerance", [None, 0, 2])
 @given(left=EVENTS, right=EVENTS)
-@settings(max_examples=60)
+@settings(max_examples=20)  # of five types of time each
 def test_the_nearest_in_time_as_in_two_loops(
     strategy: Strategy, tolerance: float | None, left: list[Any], right: list[Any]
 ) -> None:
@@ -393,7 +393,7 @@ def test_the_tolerance_of_timestamps_is_in_microseconds_and_includes_its_end() -
 def test_times_that_are_no_numbers_meet_nothing_and_names_may_differ() -> None:
     left = batch_of("l", a=pa.array([1.0, math.nan, None, 3.0]))
     right = batch_of("r", b=pa.array([math.nan, 0.5, None]), v=pa.array(["x", "y", "z"]))
-    matched = match(left, right, (), "left", [("v", "v")], AsOf("a", "b", "nearest"))
+    matched = match(left, right, (), "left", brings=[("v", "v")], asof=AsOf("a", "b", "nearest"))
     assert matched.right.tolist() == [1, -1, -1, 1]
     assert matched.rows.columns["v"].array.to_pylist() == ["y", None, None, "y"]
     assert list(matched.rows.keys) == ["l0", "l1", "l2", "l3"]

@@ -57,11 +57,10 @@ class Exact(Compose):
         if self.against is not None:
             held = self.against.apply(ContentHash(), content=content, content_hash=_HASH)
             hashed = hashed.join(held.select(_HASH), on=_HASH, how="anti")
-        rank = {"rank": RANK} if self.prefer is not None else {}
+        rank: dict[str, Any] = {"rank": RANK} if self.prefer is not None else {}
         first = First(ranked=self.prefer is not None)
-        kept = hashed.group(_HASH, operator=first, key="_key", hash=_HASH, **rank)
-        kept: Rows = kept.select(*names)
-        return kept
+        kept: Rows = hashed.group(_HASH, operator=first, key="_key", hash=_HASH, **rank)
+        return kept.select(*names)
 
 
 @dataclass(frozen=True)
@@ -76,22 +75,20 @@ class First(Pick):
         rank = {"rank": Float64(nan=True, nullable=True)} if self.ranked else {}
         object.__setattr__(self, "reads", fields(key=Text(), hash=Text() | None, **rank))
 
-    def pick(self, rows: BatchView, loaded: Any) -> npt.NDArray[np.bool_]:
+    def pick(self, rows: BatchView, loaded: Any) -> list[bool]:
         """One group."""
-        return self.pick_all(rows, np.zeros(len(rows["key"]), np.int64), loaded)
+        one = np.zeros(len(rows["key"]), np.int64)
+        return [bool(kept) for kept in self.pick_all(rows, one, loaded)]
 
     def pick_all(
         self, rows: BatchView, groups: npt.NDArray[np.int64], loaded: Any
     ) -> npt.NDArray[np.bool_]:
         """Many groups at once."""
-        keys = np.argsort(np.array(rows["key"], object), kind="stable")
-        places = np.empty(len(keys), np.int64)
-        places[keys] = np.arange(len(keys))
-        by = [places]
+        order = np.argsort(np.array(rows["key"], object), kind="stable")
         if self.ranked:
             ranks = np.array([np.nan if r is None else r for r in rows["rank"]], np.float64)
-            by.append(-ranks)  # NaN is last
-        order = np.lexsort([*by, groups])
+            order = order[np.argsort(-ranks[order], kind="stable")]  # NaN is last
+        order = order[np.argsort(groups[order], kind="stable")]
         best = np.zeros(len(order), np.bool_)
         best[order] = np.diff(groups[order], prepend=-1) != 0
         return best | np.array([h is None for h in rows["hash"]], np.bool_)

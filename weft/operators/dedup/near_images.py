@@ -80,8 +80,9 @@ class HashBuckets(Buckets):
 
     version = "1"
     reads = fields(signature=UInt64())
+    dtype = np.uint64
 
-    def buckets(self, signatures: Signatures) -> npt.NDArray[np.int64]:
+    def buckets(self, signatures: Signatures, loaded: Any) -> npt.NDArray[np.int64]:
         """Rows x bands."""
         ends = np.linspace(0, 64, self.distance + 2).astype(np.uint64)
         widths = np.diff(ends)
@@ -98,6 +99,7 @@ class HashLink(Link):
 
     version = "1"
     reads = fields(name=Text(), bucket=Int64(), signature=UInt64())
+    dtype = np.uint64
 
     def near(self, one: Signatures, other: Signatures) -> npt.NDArray[np.bool_]:
         """Few enough differing bits."""
@@ -108,4 +110,5 @@ def _ones(numbers: Signatures) -> npt.NDArray[np.uint8]:
     """How many bits of each number are set; NumPy 1 cannot say."""
     if hasattr(np, "bitwise_count"):
         return np.asarray(np.bitwise_count(numbers))
-    return np.unpackbits(numbers[:, None].view(np.uint8), axis=1).sum(axis=1, dtype=np.uint8)
+    bits = np.unpackbits(numbers[:, None].view(np.uint8), axis=1)
+    return np.asarray(bits.sum(axis=1, dtype=np.uint8))

@@ -93,8 +93,9 @@ class TextBuckets(Buckets):
 
     version = "1"
     reads = fields(signature=_MINHASH)
+    dtype = np.uint32
 
-    def buckets(self, signatures: Signatures) -> npt.NDArray[np.int64]:
+    def buckets(self, signatures: Signatures, loaded: Any) -> npt.NDArray[np.int64]:
         """Rows x bands."""
         used = signatures[:, : self.bands * self.width].astype(np.uint64)
         return bucket_numbers(used.reshape(len(signatures), self.bands, self.width))
@@ -108,6 +109,7 @@ class TextLink(Link):
 
     version = "1"
     reads = fields(name=Text(), bucket=Int64(), signature=_MINHASH)
+    dtype = np.uint32
 
     def near(self, one: Signatures, other: Signatures) -> npt.NDArray[np.bool_]:
         """As many equal places as it takes."""

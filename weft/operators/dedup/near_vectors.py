@@ -28,6 +28,9 @@ _UNIT = 2.0**24
 products of such numbers are below 2⁵³, so float64 has them without rounding, in whatever order
 a library adds them: a row has the same neighbours in every batch and on every machine."""
 
+_ERROR = 1e-6
+"""Of a cosine, by rounding: so that vectors which are equal but for their length are near at 1."""
+
 _PLANE = 2.0**10
 """Hyperplanes are whole numbers of 2⁻¹⁰, for the same reason."""
 
@@ -121,6 +124,7 @@ class VectorBuckets(Buckets):
 
     version = "1"
     reads = fields(signature=Embedding())
+    dtype = np.float32
 
     def setup(self, device: str) -> npt.NDArray[np.float64]:
         """The hyperplanes, dim x (bands · bits)."""
@@ -128,9 +132,12 @@ class VectorBuckets(Buckets):
         draw = np.random.RandomState(self.seed)
         return np.rint(draw.standard_normal((self.dim, self.bands * self.bits)) * _PLANE)
 
-    def buckets(self, signatures: Signatures) -> npt.NDArray[np.int64]:
+    def buckets(self, signatures: Signatures, loaded: Any) -> npt.NDArray[np.int64]:
         """Rows x bands."""
-        raise NotImplementedError
+        sides = unit(signatures) @ loaded >= 0
+        powers = np.uint64(1) << np.arange(self.bits, dtype=np.uint64)
+        bands = sides.reshape(len(signatures), self.bands, self.bits) @ powers
+        return bucket_numbers(bands[:, :, None])
 
     def known(self, signatures: Signatures) -> npt.NDArray[np.bool_]:
         """Those that point anywhere."""
@@ -145,6 +152,7 @@ class VectorLink(Link):
 
     version = "1"
     reads = fields(name=Text(), bucket=Int64(), signature=Embedding())
+    dtype = np.float32
 
     def prepare(self, signatures: Signatures) -> Signatures:
         """Unit vectors."""
@@ -153,8 +161,11 @@ class VectorLink(Link):
     def near(self, one: Signatures, other: Signatures) -> npt.NDArray[np.bool_]:
         """Cosines, of whole numbers."""
         cosines = other @ one[0] if len(one) == 1 else np.einsum("ij,ij->i", one, other)
-        return np.asarray(cosines >= self.similarity * _UNIT**2)
+        return np.asarray(cosines >= (self.similarity - _ERROR) * _UNIT**2)
 
 
 def unit(vectors: Signatures) -> npt.NDArray[np.float64]:
     """Vectors of length `_UNIT`, of whole numbers."""
+    exact = vectors.astype(np.float64)
+    lengths = np.sqrt((exact * exact).sum(axis=1, keepdims=True))
+    return np.asarray(np.rint(exact / lengths * _UNIT))

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -87,16 +87,17 @@ def _orders(ranks: Values) -> list[int]:
     values = np.array([np.nan if r is None else r for r in ranks], np.float64) + 0.0  # no -0.0
     bits = values.view(np.int64)
     up = np.where(bits < 0, ~bits, bits ^ np.int64(-(2**63))).view(np.uint64)
-    return np.where(np.isnan(values), np.uint64(2**64 - 1), ~up).tolist()
+    orders: list[int] = np.where(np.isnan(values), np.uint64(2**64 - 1), ~up).tolist()
+    return orders
 
 
 class Buckets(Expand):
     """A row for each bucket of a signature."""
 
-    reads = fields(signature=Int64())  # of each kind another
     writes = fields(cell=Int32(), bucket=Int64())
+    dtype: ClassVar[type[np.generic]]  # of signatures
 
-    def buckets(self, signatures: Signatures) -> npt.NDArray[np.int64]:
+    def buckets(self, signatures: Signatures, loaded: Any) -> npt.NDArray[np.int64]:
         """Rows x bands: the buckets of some signatures."""
         raise NotImplementedError
 
@@ -106,20 +107,20 @@ class Buckets(Expand):
 
     def expand(self, batch: BatchView, loaded: Any) -> list[list[Row]]:
         """A batch."""
-        signatures = np.asarray(batch["signature"])
-        buckets, known = self.buckets(signatures), self.known(signatures)
-        rows = zip(known.tolist(), (buckets % CELLS).tolist(), buckets.tolist(), strict=True)
-        return [
-            [{"cell": c, "bucket": b} for c, b in zip(*pair, strict=True)] if ok else []
-            for ok, *pair in rows
-        ]
+        signatures = np.asarray(batch["signature"], self.dtype)
+        known = self.known(signatures)
+        buckets = self.buckets(signatures[known], loaded)
+        rows = zip((buckets % CELLS).tolist(), buckets.tolist(), strict=True)
+        made = ([{"cell": c, "bucket": b} for c, b in zip(*row, strict=True)] for row in rows)
+        families: Iterator[list[Row]] = map(list, made)
+        return [next(families) if said else [] for said in known.tolist()]
 
 
 class Link(Group):
     """The stars of the rows of a cell that share a bucket and are near."""
 
-    reads = fields(name=Text(), bucket=Int64(), signature=Int64())  # of each kind another
     writes = fields(members=_NAMES, roots=_NAMES)
+    dtype: ClassVar[type[np.generic]]  # of signatures
 
     def near(self, one: Signatures, other: Signatures) -> npt.NDArray[np.bool_]:
         """Whether prepared signatures are near, row by row; see `linking.Near`."""
@@ -131,7 +132,7 @@ class Link(Group):
 
     def group(self, rows: BatchView, loaded: Any) -> dict[str, list[str]]:
         """A cell."""
-        signatures = self.prepare(np.asarray(rows["signature"]))
+        signatures = self.prepare(np.asarray(rows["signature"], self.dtype))
         one, other = near_pairs(np.asarray(rows["bucket"]), signatures, self.near)
         names = rows["name"]
         return _stars([names[i] for i in one.tolist()], [names[i] for i in other.tolist()])
@@ -184,7 +185,7 @@ def drop_near(
     """`rows` without those of which a better one is near, or with the key of that one."""
     named = ranked(rows, prefer)
     name = Name(link.reads["signature"], ranked=prefer is not None)
-    given = {"rank": RANK} if prefer is not None else {}
+    given: dict[str, Any] = {"rank": RANK} if prefer is not None else {}
     named = named.apply(name, key="_key", signature=column, name=NAME, **given)
     signed = named.select(NAME, column)
     if against is not None:

@@ -5,7 +5,7 @@ of a library had them. So a key is hashed by its meaning: an integer by its valu
 moment by its time in any unit, text by its UTF-8 bytes. Text goes through CRC-32, once for each
 distinct value, and everything through the 64-bit finalizer of MurmurHash3, which spreads values
 that are near to each other; neither is a defence against keys that are chosen to collide. A
-million integers take 20 ms, a million texts a quarter of a second.
+million integers take 35 ms, a million texts 120 ms.
 """
 
 from __future__ import annotations

@@ -192,11 +192,9 @@ class StageWorker:
                 assert isinstance(joins, JoinRunner)
                 joins.note_right(work)  # this unit is there for it
                 return iter(())
-        files, rows = self.context.kept, self.stage.batch_rows
-        found = met(
-            self.plan, step, self.runners.get(step.id), unit.split.payload, files, work, rows
-        )
-        return (part for batch in found for part in _rebatch([batch], rows))
+        meeting = Meeting(self.plan, step, self.context.kept, unit.split.payload, work)
+        found = meeting.rows(self.runners.get(step.id), self.stage.batch_rows)
+        return (part for batch in found for part in _rebatch([batch], self.stage.batch_rows))
 
     def _read(self, step: Step, unit: Unit, work: Work) -> Iterator[Batch]:
         assert isinstance(step.action, Read)

@@ -39,7 +39,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Box:
+class Zone:
     """A stage: what its workers are, and its steps; of ``disk``, rows that wait for a phase."""
 
     title: str
@@ -54,7 +54,7 @@ def cards(plan: Plan, estimates: Mapping[str, Estimate]) -> dict[str, Card]:
     return {step.id: _card(plan, step, estimates[step.id]) for step in plan.steps}
 
 
-def boxes(plan: Plan) -> list[Box]:
+def zones(plan: Plan) -> list[Zone]:
     """The stages, and between the phases what is kept on disk."""
     kept = {s.id for s in plan.exchanges()}
     found = []
@@ -66,10 +66,10 @@ def boxes(plan: Plan) -> list[Box]:
                 steps = tuple(s for s in stage.steps if s not in kept)
                 worker, needs, batches = str(stage).split(", ")
                 notes = (worker, needs, batches)
-                found.append(Box(f"Stage {index + 1}", notes, steps, phase))
+                found.append(Zone(f"Stage {index + 1}", notes, steps, phase))
         if waiting:
             notes = ("rows of all units,", f"for phase {phase + 2}")
-            found.append(Box("On disk", notes, tuple(waiting), phase, disk=True))
+            found.append(Zone("On disk", notes, tuple(waiting), phase, disk=True))
     return found
 
 
@@ -167,7 +167,7 @@ def _tip(step: Step, rows: Estimate) -> str:
     return redact("\n".join(parts), _LONGEST)
 
 
-def outline_of(plan: Plan, stages: Sequence[Box]) -> tuple[list[dict[str, Any]], ...]:
+def outline_of(plan: Plan, stages: Sequence[Zone]) -> tuple[list[dict[str, Any]], ...]:
     """Steps and stages as `weft.pipelines.observe.report_graph.layout` takes them."""
     steps = [{"id": s.id, "inputs": list(s.inputs)} for s in plan.steps]
     return steps, [{"steps": list(stage.steps)} for stage in stages]

@@ -7,21 +7,20 @@ are known, stand where its edges begin.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from weft.pipelines.observe.estimates import Estimate
 from weft.pipelines.observe.markup import Markup, element, style_sheet
 from weft.pipelines.observe.plan_cards import (
     LEGEND,
-    Box,
     Card,
-    boxes,
+    Zone,
     cards,
     headline,
     outline_of,
+    zones,
 )
-from weft.pipelines.observe.report_graph import Band, Layout, layout
-from weft.pipelines.observe.report_graph import Box as Place
+from weft.pipelines.observe.report_graph import Band, Box, Layout, layout
 from weft.pipelines.observe.shapes import (
     MONO_PIXELS,
     NAME_PIXELS,
@@ -47,6 +46,9 @@ _LINE = 17.0
 _LID = 6.0
 """Half the height of the top of a drum, which is what rows on disk look like."""
 
+_TITLE_PIXELS = 12.0
+_NOTE_PIXELS = 6.8
+_NOTE_COLUMNS = 22
 _NARROWEST = 190.0
 _WIDEST = {1: 460.0, 2: 340.0}
 _WIDE = 290.0
@@ -94,8 +96,8 @@ text.phase { font-size: 11.5px; font-weight: 600; fill: var(--soft); text-anchor
 
 
 def plan_svg(plan: Plan, estimates: Mapping[str, Estimate]) -> str:
-    """The picture of a plan."""
-    stages, told = boxes(plan), cards(plan, estimates)
+    """The picture of a plan, whose rows are estimated."""
+    stages, told = zones(plan), cards(plan, estimates)
     steps, bands = outline_of(plan, stages)
     rail = _RAIL if plan.phases > 1 else 0.0
     placed = layout(
@@ -104,23 +106,25 @@ def plan_svg(plan: Plan, estimates: Mapping[str, Estimate]) -> str:
         {name: _height(card) for name, card in told.items()},
         left=rail + _GUTTER,
         least_width=_LEAST_WIDTH,
-        width=lambda most: _width(told.values(), most),
+        width_of=lambda most: _width(told.values(), most),
     )
     width, height = placed.width + 2 * _MARGIN, placed.height + 2 * _MARGIN + _HEAD + _FOOT
+    graph = element(
+        "g",
+        _phases(plan, stages, placed) if rail else None,
+        [_zone(stages[band.index], band, rail, placed.width) for band in placed.bands],
+        [arrow(edge) for edge in placed.edges],
+        [_rows(told[box.step], box, placed) for box in placed.boxes],
+        [_step(told[box.step], box) for box in placed.boxes],
+        transform=f"translate({px(_MARGIN)} {px(_MARGIN + _HEAD)})",
+    )
     return element(
         "svg",
         style_sheet(CSS),
         element("rect", class_="page", width=px(width), height=px(height)),
-        _heading(plan, placed),
-        element(
-            "g",
-            _phases(stages, placed) if rail else None,
-            [_band(stages[band.index], band, rail, placed.width) for band in placed.bands],
-            [arrow(edge) for edge in placed.edges],
-            [_rows(told[place.step], place, placed) for place in placed.boxes],
-            [_card(told[place.step], place) for place in placed.boxes],
-            transform=f"translate({px(_MARGIN)} {px(_MARGIN + _HEAD)})",
-        ),
+        label(_MARGIN, _MARGIN + 18, cut(plan.name, int(placed.width / _TITLE_PIXELS)), "title"),
+        label(_MARGIN, _MARGIN + 40, headline(plan), "soft"),
+        graph,
         label(_MARGIN, height - _MARGIN, LEGEND, "soft"),
         xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {px(width)} {px(height)}",
@@ -128,4 +132,114 @@ def plan_svg(plan: Plan, estimates: Mapping[str, Estimate]) -> str:
         height=px(height),
         role="img",
         aria_label=f"The plan of {plan.name}: {headline(plan)}",
-    ) + "\n"  # fmt: skip
+    )
+
+
+def _height(card: Card) -> float:
+    lines = 0.7 + len(card.lines) + len(card.notes)
+    return 2 * _PAD + _LINE * lines + (2 * _LID if card.kind == "disk" else 0)
+
+
+def _width(told: Iterable[Card], most: int) -> float:
+    """As wide as the longest text asks for, within reason."""
+    wanted = [
+        pixels * columns(text)
+        for card in told
+        for texts, pixels in (
+            ((card.id + _tag(card),), NAME_PIXELS),
+            (card.lines, MONO_PIXELS),
+            (card.notes, _NOTE_PIXELS),
+        )
+        for text in texts
+    ]
+    return min(max(_NARROWEST, max(wanted) + 2 * _PAD), _WIDEST.get(most, _WIDE))
+
+
+def _tag(card: Card) -> str:
+    return "one to many" if card.several else ""
+
+
+def _phases(plan: Plan, stages: Sequence[Zone], placed: Layout) -> list[Markup]:
+    """The name of each phase, upright beside its stages."""
+    found = []
+    for phase in range(plan.phases):
+        mine = [b for b in placed.bands if (z := stages[b.index]).phase == phase and not z.disk]
+        top, bottom = mine[0].y, mine[-1].y + mine[-1].height
+        middle = (top + bottom) / 2
+        name = element(
+            "text", f"PHASE {phase + 1}", class_="phase",
+            transform=f"translate(8 {px(middle)}) rotate(-90)",
+        )  # fmt: skip
+        rail = element(
+            "rect", class_="rail", x=15, y=px(top), width=3, height=px(bottom - top), rx=1.5
+        )
+        found += [name, rail]
+    return found
+
+
+def _zone(zone: Zone, band: Band, x: float, width: float) -> Markup:
+    """A stage and what its workers are; of rows on disk, the words alone."""
+    y = band.y + 25
+    notes = [
+        label(x + 18, y + (i + 1) * _LINE, cut(note, _NOTE_COLUMNS), "soft")
+        for i, note in enumerate(zone.notes)
+    ]
+    rect = element(
+        "rect", class_="band", x=px(x + 1), y=px(band.y), width=px(width - x - 2),
+        height=px(band.height), rx=10,
+    )  # fmt: skip
+    return element(
+        "g",
+        element("title", ", ".join((zone.title, *zone.notes))),
+        None if zone.disk else rect,
+        label(x + 18, y, zone.title, "name"),
+        notes,
+        class_="kept" if zone.disk else "stage",
+    )
+
+
+def _rows(card: Card, box: Box, placed: Layout) -> Markup | None:
+    """The number of rows that a step passes on, beside where its edges begin."""
+    if not any(e.source == card.id for e in placed.edges):
+        return None
+    words = f"{card.rows} row{'s' * (card.rows.rows != 1)}"
+    return label(box.middle + 8, box.y + box.height + 15, words, "rows")
+
+
+def _step(card: Card, box: Box) -> Markup:
+    left, right = box.x + _PAD, box.x + box.width - _PAD
+    wide = box.width - 2 * _PAD
+    y = box.y + _PAD + 9 + (2 * _LID if card.kind == "disk" else 0)
+    name = int(wide / NAME_PIXELS) - columns(_tag(card))
+    parts = [
+        label(left, y, cut(card.id, name), "name"),
+        label(right, y, _tag(card), "soft end"),
+    ]
+    shorten = cut_middle if card.kind in ("source", "sink") else cut
+    for line in card.lines:
+        y += _LINE
+        parts.append(label(left, y, shorten(line, int(wide / MONO_PIXELS)), "code"))
+    for note in card.notes:
+        y += _LINE
+        parts.append(label(left, y, cut(note, int(wide / _NOTE_PIXELS)), "soft"))
+    shape = _drum(box) if card.kind == "disk" else _card(card, box)
+    return element("g", element("title", card.tip), shape, parts, class_=f"step {card.kind}")
+
+
+def _card(card: Card, box: Box) -> Markup:
+    return element(
+        "rect", class_="card", x=px(box.x), y=px(box.y), width=px(box.width),
+        height=px(box.height), rx={"source": 16, "sink": 3}.get(card.kind, 7),
+    )  # fmt: skip
+
+
+def _drum(box: Box) -> list[Markup]:
+    """The shape that stands for a disk."""
+    x, y, wide, lid = px(box.x), box.y + _LID, px(box.width), px(_LID)
+    arc = f"a{px(box.width / 2)} {lid} 0 0"
+    side = px(box.height - 2 * _LID)
+    body = f"M{x} {px(y)} {arc} 1 {wide} 0 v{side} {arc} 1 -{wide} 0 z"
+    return [
+        element("path", class_="card", d=body),
+        element("path", class_="lid", d=f"M{x} {px(y)} {arc} 0 {wide} 0"),
+    ]

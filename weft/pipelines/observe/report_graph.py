@@ -9,7 +9,7 @@ the widths allow (isotonic regression). Nothing overlaps, by construction.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -84,6 +84,11 @@ class Layout:
     bands: tuple[Band, ...]
 
 
+def by_most(most: int) -> float:
+    """How wide boxes are if a layer has `most` of them: one is wide, three and more are narrow."""
+    return {1: 540.0, 2: 320.0}.get(most, 250.0)
+
+
 def layout(
     steps: Sequence[Mapping[str, Any]],
     stages: Sequence[Mapping[str, Any]],
@@ -91,16 +96,16 @@ def layout(
     *,
     left: float,
     least_width: float,
-    width: float | None = None,
+    width_of: Callable[[int], float] = by_most,
 ) -> Layout:
     """Place the steps of an outline; `heights` are of their boxes, `left` is kept free.
 
-    All boxes are `width` wide; by default one a layer is wide, three and more are narrow.
+    All boxes are equally wide, by the most boxes that there are in one layer.
     """
     layer = _layers(steps, stages)
     rows = _rows(steps, layer)
     _order(rows, steps)
-    width = width or {1: 540.0, 2: 320.0}.get(_most(rows), 250.0)
+    width = width_of(max(sum(isinstance(n, str) for n in row) for row in rows))
     middles, extent = _place(rows, steps, width)
     wide = max(extent, least_width - left - GAP_X)
     shift = left + (wide - extent) / 2
@@ -176,11 +181,6 @@ def _neighbours(
                 above[b].append(a)
                 below[a].append(b)
     return above, below
-
-
-def _most(rows: list[list[Node]]) -> int:
-    """The most boxes in a layer."""
-    return max(sum(isinstance(n, str) for n in row) for row in rows)
 
 
 def _order(rows: list[list[Node]], steps: Sequence[Mapping[str, Any]]) -> None:

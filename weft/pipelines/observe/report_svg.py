@@ -13,7 +13,7 @@ from weft.pipelines.observe.markup import Markup, element
 from weft.pipelines.observe.progress import number
 from weft.pipelines.observe.report import Report
 from weft.pipelines.observe.report_graph import Band, Box, Layout, layout
-from weft.pipelines.observe.shapes import MONO_PIXELS, NAME_PIXELS, arrow, cut, px
+from weft.pipelines.observe.shapes import MONO_PIXELS, NAME_PIXELS, arrow, cut, label, px
 
 _GUTTER = 190.0
 _LEAST_WIDTH = 880.0
