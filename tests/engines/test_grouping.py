@@ -410,6 +410,16 @@ def test_children_of_children_come_back_to_children() -> None:
     assert out.envelope["_count"].values == [None, None]
 
 
+def test_a_name_that_looks_like_a_child_is_none() -> None:
+    action = Group(("_parent",), (Expression(pl.len().alias("n")),))
+    step = Step("group", action, ("read",), weft.fields(n=weft.UInt32))
+    runner = GroupRunner(step, action, COLUMNS, "cpu", children=False)
+    song = children(_parent=["song#1", "song#1", "song#2"])
+    out = runner(song, Work({"group": Count()}))
+    assert out.keys == ["song#1", "song#2"]
+    assert out.envelope["_parent"].values == [None, None]
+
+
 def test_rows_without_a_parent_are_a_group_of_their_own() -> None:
     mixed = children(_parent=["b.mp4", None, None])
     out, _ = run(mixed, ("_parent",), n=pl.len())
@@ -478,6 +488,14 @@ def test_a_pick_fails_by_groups() -> None:
         assert "pick() must return 2 booleans, one for each row" in failed.errors[1][1]
     with pytest.raises(RowError, match="row 'r1': ValueError: two"):
         run(rows_of(many), ("label",), operator=Picked(pick), inputs=N, on_error="raise")
+
+
+def test_a_pick_must_answer_for_each_row() -> None:
+    out, work = run(
+        rows_of([("a", 1), ("a", 2)]), ("label",), operator=Picked(lambda n: [True]), inputs=N
+    )
+    assert out.rows == 0
+    assert "returned bool of shape (1,)" in outcome(work, "failed").errors[0][1]
 
 
 def test_a_pick_of_all_must_answer_for_each_row() -> None:

@@ -64,6 +64,9 @@ def test_what_is_computed(expr: pl.Expr, kind: Type) -> None:
         (pl.col("small").first(), weft.Image(2, 2)),
         (pl.col("vector").sort_by("n", "score", descending=True).first(), weft.Embedding(4)),
         (pl.col("photo").filter(pl.col("good")).last(), weft.Encoded("image", nullable=True)),
+        (pl.col("image").max_by("score"), weft.Image(nullable=True)),
+        (pl.col("label").first(ignore_nulls=True), weft.Text(nullable=True)),
+        (pl.col("n").filter(pl.col("good")).max(), weft.Int64(nullable=True)),
         (pl.col("photo").get(pl.col("score").arg_max()), weft.Encoded("image", nullable=True)),
     ],
 )  # fmt: skip

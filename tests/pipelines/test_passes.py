@@ -23,7 +23,7 @@ import pytest
 import weft
 from weft.connectors import Arrow, Memory
 from weft.errors import PlanError
-from weft.operators import image
+from weft.operators import image, tabular
 from weft.pipelines.compile import PASSES
 from weft.pipelines.fields import arrow_schema
 from weft.pipelines.lowering import lower
@@ -147,7 +147,7 @@ NAMES = {
     "Anywhere": Anywhere, "Embed": Embed, "Large": Large, "Memory": Memory, "Pages": Pages,
     "Pooled": Pooled, "image": image,
     "photos": photos, "pictures": pictures, "pl": pl, "sentences": sentences,
-    "sharpness": sharpness, "short": short,
+    "sharpness": sharpness, "short": short, "tabular": tabular,
     "texts": texts, "weft": weft, "words": words,
 }  # fmt: skip
 

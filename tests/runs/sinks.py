@@ -7,6 +7,7 @@ no start of Python, and it is killed as any other is.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -115,6 +116,8 @@ def _name(what: str, first: Any, more: tuple[Any, ...]) -> str:
 def main() -> None:
     """Answer lines of JSON until there are no more."""
     warnings.filterwarnings("ignore", "lance is not fork-safe")  # nothing of it has run here
+    for module in ("weft.pipelines.runs.run", "weft.pipelines.engines.local"):
+        importlib.import_module(module)  # here, and not in every child
     for line in sys.stdin:
         asked = json.loads(line)
         child = os.fork()

@@ -26,8 +26,11 @@ from weft.pipelines.types import Embedding, Float32, Float64, Tensor, Type, from
 _COUNTS = ("Count", "NUnique", "Sum")
 """Aggregates that are 0, and never null, where there is nothing to count."""
 
-_CHOOSES = ("First", "Last", "Min", "Max")
-"""Aggregates that answer with one of the values."""
+_CHOOSES = {
+    "First": True, "Last": True, "Min": True, "Max": True, "Item": True,
+    "FirstNonNull": False, "LastNonNull": False,
+}  # fmt: skip
+"""Aggregates that answer with one of the values, and whether they do if no value is null."""
 
 
 def infer_aggregate(expression: Expression, columns: Fields, by: Sequence[str]) -> tuple[str, Type]:
@@ -51,8 +54,9 @@ def infer_aggregate(expression: Expression, columns: Fields, by: Sequence[str]) 
     tree = _tree(expression)
     chosen = _chosen(tree)
     if chosen is not None:
-        kind = kind_of(columns, chosen)
-        return name, kind.or_null() if _may_lack(tree) else kind
+        column, always = chosen
+        kind = kind_of(columns, column)
+        return name, kind if always else kind.or_null()
     _refuse_lists_of_arrays(expression, columns, made.schema["made"])
     dtype = _plain(made.to_arrow().schema.field(0).type)
     kind = from_arrow(pa.field("", dtype, nullable=False))
@@ -163,34 +167,37 @@ def _is_count(tree: Any) -> bool:
     return name == "Len" or (name == "Agg" and any(count in inside for count in _COUNTS))
 
 
-def _chosen(tree: Any) -> str | None:
-    """The column one of whose values is the answer; ``None`` if it is computed."""
-    if not isinstance(tree, dict):
-        return None
-    (name, inside), *_ = tree.items()
-    if name == "Agg":
-        (choice, below), *_ = inside.items()
-        if choice not in _CHOOSES:
-            return None
-        return _from(below["input"] if isinstance(below, dict) and "input" in below else below)
-    return _from(inside["expr"]) if name == "Gather" and inside["returns_scalar"] else None
+def _chosen(tree: Any) -> tuple[str, bool] | None:
+    """The column one of whose values is the answer, and whether there always is one.
+
+    ``None`` if the answer is computed.
+    """
+    match tree:
+        case {"Agg": inside}:
+            ((choice, below),) = inside.items()
+            given = below.get("input", below) if isinstance(below, dict) else below
+            found = _values(given) if choice in _CHOOSES else None
+            return found and (found[0], found[1] and _CHOOSES[choice])
+        case {"Gather": {"expr": given, "returns_scalar": True}}:
+            found = _values(given)
+            return found and (found[0], False)
+        case {"Function": {"function": "MinBy" | "MaxBy", "input": [given, *_]}}:
+            found = _values(given)
+            return found and (found[0], False)
+    return None
 
 
-def _from(tree: Any) -> str | None:
-    """The column whose values these are, sorted or filtered."""
-    if not isinstance(tree, dict):
-        return None
-    (name, inside), *_ = tree.items()
-    if name == "Column":
-        return str(inside)
-    if name in ("SortBy", "Sort"):
-        return _from(inside["expr"])
-    return _from(inside["input"]) if name == "Filter" else None
-
-
-def _may_lack(tree: Any) -> bool:
-    """Whether there may be no value to choose although there are rows."""
-    return any(name in ("Filter", "Gather") for name, _ in _nodes(tree))
+def _values(tree: Any) -> tuple[str, bool] | None:
+    """The column whose values these are, sorted or filtered, and whether all are there."""
+    match tree:
+        case {"Column": name}:
+            return name, True
+        case {"SortBy": {"expr": given}} | {"Sort": {"expr": given}}:
+            return _values(given)
+        case {"Filter": {"input": given}}:
+            found = _values(given)
+            return found and (found[0], False)
+    return None
 
 
 def _plain(dtype: pa.DataType) -> pa.DataType:

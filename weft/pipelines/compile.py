@@ -2,7 +2,7 @@
 
 The order matters and each pass says why in its own module. First what is asked for (filters
 move up and into the source, decoders take over what follows them, columns nobody reads go),
-then how it runs (stages, pools, batches).
+then how it runs (broadcasts, stages, pools, batches).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from weft.pipelines.graph import Graph
 from weft.pipelines.lowering import lower
 from weft.pipelines.passes.assign_devices import assign_devices
+from weft.pipelines.passes.broadcast_joins import broadcast_joins
 from weft.pipelines.passes.fuse import fuse
 from weft.pipelines.passes.order_filters import order_filters
 from weft.pipelines.passes.place import place
@@ -30,6 +31,7 @@ PASSES: tuple[Pass, ...] = (
     push_into_source,
     push_into_decode,
     prune_columns,
+    broadcast_joins,
     assign_devices,
     fuse,
     place,

@@ -4,10 +4,10 @@ A join and a group need all rows of a key together, an order all rows: each take
 an `Exchange`, which keeps them on disk between two phases. Children of one parent are together
 anyway, as long as no exchange came between, so a group by ``_parent`` needs none.
 
-Every step is in one phase. It runs as late as those that take its rows allow, so that rows flow
-from step to step where they can, and what waits is on disk: the left of a join that the right
-is broadcast to is read when the right is complete. A step whose rows are taken in its own phase
-and in a later one runs once, and they are held for the later one.
+Every step is in one phase, and steps between which rows flow are in the same: the left of a
+join that the right is broadcast to is read when the right is complete. Where rows are taken in
+a later phase all the same, since what they meet there is made of themselves, the step that makes
+them runs once, and they are held on disk.
 """
 
 from __future__ import annotations
@@ -125,7 +125,50 @@ def _holds(step: Step) -> bool:
 
 
 def _phases(steps: Sequence[Step]) -> dict[str, int]:
-    """The phase of each step, by its name."""
+    """The phase of each step, by its name.
+
+    Steps between which rows flow are in one phase, if that can be. It cannot if rows wait for
+    something that is made of themselves: then steps run as early as they can, and as late as
+    those that take their rows allow, and what flows between steps far apart is held.
+    """
+    found = _flowing(steps, cut=frozenset())
+    if found is None:
+        apart = _early_and_late(steps)
+        edges = ((source, s.id) for s in steps for source in s.inputs)
+        found = _flowing(steps, frozenset(e for e in edges if apart[e[0]] != apart[e[1]]))
+    assert found is not None
+    return found
+
+
+def _flowing(steps: Sequence[Step], cut: frozenset[tuple[str, str]]) -> dict[str, int] | None:
+    """The earliest phases in which rows flow along all edges but those of `cut`; ``None``: none."""
+    kept = {s.id for s in steps if isinstance(s.action, Exchange)}
+    group = {s.id: s.id for s in steps}
+
+    def head(name: str) -> str:
+        while group[name] != name:
+            name = group[name]
+        return name
+
+    later: list[tuple[str, str, int]] = []
+    for step in steps:
+        for source in step.inputs:
+            if source in kept or (source, step.id) in cut:
+                later.append((source, step.id, int(source in kept)))
+            else:
+                group[head(step.id)] = head(source)
+    phase = {head(s.id): 0 for s in steps}
+    for _ in range(len(phase) + 1):
+        before = dict(phase)
+        for source, name, wait in later:
+            phase[head(name)] = max(phase[head(name)], phase[head(source)] + wait)
+        if phase == before:
+            return {s.id: phase[head(s.id)] for s in steps}
+    return None
+
+
+def _early_and_late(steps: Sequence[Step]) -> dict[str, int]:
+    """Phases that can always be: early, then as late as those that take the rows allow."""
     kept = {s.id for s in steps if isinstance(s.action, Exchange)}
     found: dict[str, int] = {}
     for step in steps:
@@ -134,7 +177,7 @@ def _phases(steps: Sequence[Step]) -> dict[str, int]:
     for step in steps:
         for source in step.inputs:
             consumers[source].append(step)
-    for step in reversed(steps):  # as late as those that take its rows allow
+    for step in reversed(steps):
         if step.id in kept:
             found[step.id] = min(found[c.id] for c in consumers[step.id]) - 1
         else:

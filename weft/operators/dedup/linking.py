@@ -36,6 +36,8 @@ def near_pairs(buckets: Indices, signatures: Signatures, near: Near) -> tuple[In
     """
     order = np.argsort(buckets, kind="stable")
     shared = order[_repeated(buckets[order])]
+    if not len(shared):
+        return shared, shared
     first = _first_equal(signatures[shared])
     pairs = [(shared, shared[first])]
     alone = np.unique(np.stack([buckets[shared], first]), axis=1)

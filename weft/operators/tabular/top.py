@@ -45,9 +45,9 @@ class Ordered(AnyColumn):
 class Top(Pick):
     """Keep the `k` rows of each group that have the largest values, and drop the others.
 
-    Reads `value`: numbers, text, booleans, dates or timestamps. The rows stay as they are, in
-    the order of the source; of rows with equal values the earlier ones are kept. Null and NaN
-    are no values: rows with them are kept only where a group has fewer than `k` others. With
+    Reads `value`: numbers, text, booleans, dates or timestamps. The rows stay as they are.
+    Of rows with equal values those that come first in the source are kept. Null and NaN are no
+    values: rows with them are kept only where a group has fewer than `k` others. With
     ``descending=False`` the smallest values are kept.
 
     ``rows.group("video", operator=Top(3), value="sharpness")`` keeps three frames of each video.

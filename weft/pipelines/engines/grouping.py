@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,6 @@ from weft.pipelines.batch import (
     SOURCE,
     Batch,
     Column,
-    take_values,
 )
 from weft.pipelines.engines.conform import conform
 from weft.pipelines.engines.runners import (
@@ -249,7 +248,36 @@ class _Aggregates:
         return left[0] + right[0], left[1] | right[1]
 
 
-class _Calls(ApplyRunner):
+class _Operator(ApplyRunner):
+    """What operators on groups share."""
+
+    def __init__(self, step: Step, action: Apply, given: Fields, device: str) -> None:
+        super().__init__(step, action, given, device)
+        self.reads = tuple(dict.fromkeys(c for _, c in action.inputs if c in given))
+
+    def each(
+        self, batch: Batch, groups: Groups
+    ) -> Iterator[tuple[int, Indices, dict[str, Values]]]:
+        """Of each group the rows that the operator takes, and their values by port."""
+        rows, starts = self._taken(batch, groups)
+        view = self.view(_some(batch.only(self.reads), rows))
+        for group, (start, stop) in enumerate(itertools.pairwise(starts)):
+            part = {port: values[start:stop] for port, values in view.items()}
+            yield group, rows[start:stop], part
+
+    def _taken(self, batch: Batch, groups: Groups) -> tuple[Indices, list[int]]:
+        """The rows without a null that the operator does not take, group by group, and where
+        the groups start."""
+        complete = self.complete(batch)
+        if complete is None:
+            return groups.order, groups.starts.tolist()
+        mask = np.zeros(batch.rows, np.bool_)
+        mask[complete] = True
+        sizes = np.bincount(groups.of[complete], minlength=groups.count)
+        return groups.order[mask[groups.order]], [0, *np.cumsum(sizes).tolist()]
+
+
+class _Calls(_Operator):
     """One row for each group by an operator.
 
     A row with a null in a port that takes none is left out of what the operator sees; a group of
@@ -257,18 +285,15 @@ class _Calls(ApplyRunner):
     """
 
     def make(self, batch: Batch, groups: Groups) -> _Made:
-        seen, starts = self._seen(batch, groups)
-        view = self.view(batch.take(seen))
         values: dict[str, list[Any]] = {port: [] for port in self.types}
         good: list[int] = []
         made = _Made(np.array([], np.int64), {})
-        for group, (start, stop) in enumerate(itertools.pairwise(starts)):
-            if start == stop:
+        for group, rows, part in self.each(batch, groups):
+            if not len(rows):
                 made.empty.append(group)
                 continue
-            rows = {port: column[start:stop] for port, column in view.items()}
             try:
-                ports = self._ports(self.operator.group(rows, self.loaded))
+                ports = self._ports(self.operator.group(part, self.loaded))
             except Exception as error:  # noqa: BLE001  whatever a user's operator raises is the group's fault
                 made.failures[group] = error
                 continue
@@ -277,16 +302,6 @@ class _Calls(ApplyRunner):
                 column.append(ports[port])
         self._conform(made, good, values)
         return made
-
-    def _seen(self, batch: Batch, groups: Groups) -> tuple[Indices, list[int]]:
-        """The rows that the operator is given, group by group, and where the groups start."""
-        complete = self.complete(batch)
-        if complete is None:
-            return groups.order, groups.starts.tolist()
-        mask = np.zeros(batch.rows, np.bool_)
-        mask[complete] = True
-        sizes = np.bincount(groups.of[complete], minlength=groups.count)
-        return groups.order[mask[groups.order]], [0, *np.cumsum(sizes).tolist()]
 
     def _ports(self, out: Any) -> dict[str, Any]:
         if isinstance(out, dict) and set(out) == set(self.types):
@@ -311,48 +326,48 @@ class _Calls(ApplyRunner):
         made.columns = {name: column.take(fit) for name, column in columns.items()}
 
 
-class _Picks(ApplyRunner):
+class _Picks(_Operator):
     """Some rows of each group by an operator; a row with a null that it does not take is none."""
 
     def ask(self, batch: Batch, groups: Groups) -> tuple[Pieces, Failures]:
-        """The answers for the rows of all groups at once; if that fails, group by group."""
+        """The answers for the rows of all groups at once, or else group by group."""
+        if type(self.operator).pick_all is Pick.pick_all:
+            return self._each(batch, groups)
         complete = self.complete(batch)
         rows = np.arange(batch.rows) if complete is None else complete
-        if not len(rows):
-            return [], []
-        view = self.view(batch if complete is None else batch.take(complete))
-        numbers = groups.of[rows]
+        view = self.view(_some(batch.only(self.reads), rows))
         try:
-            answers = self.operator.pick_all(view, numbers, self.loaded)
+            answers = self.operator.pick_all(view, groups.of[rows], self.loaded)
         except Exception as error:
             if isinstance(error, WeftError) and not isinstance(error, RowError):
                 raise
-            return self._each(view, numbers, rows)
+            return self._each(batch, groups)
         return [(rows, self._mask("pick_all", answers, len(rows)))], []
 
-    def _each(
-        self, view: dict[str, Values], numbers: Indices, rows: Indices
-    ) -> tuple[Pieces, Failures]:
+    def _each(self, batch: Batch, groups: Groups) -> tuple[Pieces, Failures]:
         pieces: Pieces = []
         failures: Failures = []
-        order = np.argsort(numbers, kind="stable")
-        for members in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
-            part = {port: take_values(values, members) for port, values in view.items()}
+        for _, rows, part in self.each(batch, groups):
             try:
-                answers = self.operator.pick(part, self.loaded)
-                pieces.append((rows[members], self._mask("pick", answers, len(members))))
+                answers = self.operator.pick(part, self.loaded) if len(rows) else []
+                pieces.append((rows, self._mask("pick", answers, len(rows))))
             except Exception as error:  # noqa: BLE001  whatever a user's operator raises is the group's fault
-                failures += [(int(row), error) for row in rows[members]]
+                failures += [(int(row), error) for row in rows]
         return pieces, failures
 
     def _mask(self, method: str, answers: Any, rows: int) -> npt.NDArray[np.bool_]:
-        mask = np.asarray(answers)
+        mask = np.asarray(answers, None if rows else np.bool_)
         if mask.shape != (rows,) or mask.dtype != np.bool_:
             raise ContractError(
                 f"{self.operator.name}.{method}() must return {rows} booleans, one for each row; "
                 f"it returned {mask.dtype} of shape {mask.shape}."
             )
         return mask
+
+
+def _some(batch: Batch, rows: Indices) -> Batch:
+    """The rows of a batch; the batch itself, and no copy of it, if they are all of it in order."""
+    return batch if np.array_equal(rows, np.arange(batch.rows)) else batch.take(rows)
 
 
 def _texts(columns: Sequence[pa.Array], count: int) -> list[str]:

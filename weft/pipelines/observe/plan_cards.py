@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from weft.errors import redact
-from weft.pipelines.graph import Apply, Read, Select, WithColumns, Write
+from weft.pipelines.expressions import Expression
+from weft.pipelines.graph import Apply, Read, WithColumns, Write
 from weft.pipelines.observe.estimates import Estimate
 from weft.pipelines.plan import Plan, Step
 from weft.pipelines.relations import Exchange, Group, Join, Order, Union
+from weft.pipelines.resources import format_bytes
 
 Kind = Literal["source", "step", "meet", "disk", "sink"]
 """Where rows come from, what is done to each, where rows meet, where they wait, where they go."""
 
 _MOST_LINES = 3
 """Expressions shown of a step, each on its line; all are in the tip."""
+
+_LATER = ("rows of all units, for a later phase",)
 
 _LONGEST = 4_000
 """Characters of a tip."""
@@ -36,6 +40,11 @@ class Card:
     tip: str
     rows: Estimate
     several: bool
+
+    @property
+    def words(self) -> str:
+        """The rows that it passes on, for people."""
+        return f"{self.rows} row{'s' * (self.rows.rows != 1)}"
 
 
 @dataclass(frozen=True)
@@ -64,25 +73,23 @@ def zones(plan: Plan) -> list[Zone]:
             if stage.phase == phase:
                 waiting += [s for s in stage.steps if s in kept]
                 steps = tuple(s for s in stage.steps if s not in kept)
-                worker, needs, batches = str(stage).split(", ")
-                notes = (worker, needs, batches)
+                worker = str(stage).rpartition(", ")[0]
+                notes = (worker, f"batches of {_many(stage.batch_rows, 'row')}")
                 found.append(Zone(f"Stage {index + 1}", notes, steps, phase))
         if waiting:
-            notes = ("rows of all units,", f"for phase {phase + 2}")
-            found.append(Zone("On disk", notes, tuple(waiting), phase, disk=True))
+            found.append(Zone("On disk", _LATER, tuple(waiting), phase, disk=True))
     return found
 
 
 def headline(plan: Plan) -> str:
     """What the plan is made of, in one line."""
-    parts = [
+    ends = [
         _many(sum(1 for _ in plan.reads()), "source"),
         _many(sum(1 for _ in plan.writes()), "sink"),
-        _many(plan.phases, "phase"),
-        _many(len(plan.stages), "stage"),
-        f"units of {plan.unit_rows:,} rows",
     ]
-    return ", ".join(parts)
+    work = [_many(plan.phases, "phase")] if plan.phases > 1 else []
+    work.append(_many(len(plan.stages), "stage"))
+    return " · ".join([", ".join(ends), ", ".join(work), f"units of {plan.unit_rows:,} rows"])
 
 
 LEGEND = "Numbers are rows passed on if none fails. ≤ at most; ? known only when it runs."
@@ -94,46 +101,55 @@ def _many(count: int, what: str) -> str:
 
 def _card(plan: Plan, step: Step, rows: Estimate) -> Card:
     kind, lines, notes = _told(step, rows)
+    lines = [line for line in lines if line not in ("", step.id)]
     only = [f"only {p.expression}" for p in step.predicates]
-    lines = [redact(line, _LONGEST) for line in (*_first(lines), *_first(only))]
-    return Card(step.id, kind, tuple(lines), tuple(notes), _tip(step, rows), rows, step.expands)
+    shown = [redact(line, _LONGEST).replace(" -> ", " → ") for line in _first(lines) + _first(only)]
+    return Card(step.id, kind, tuple(shown), tuple(notes), _tip(step, rows), rows, step.expands)
 
 
-def _told(step: Step, rows: Estimate) -> tuple[Kind, Sequence[str], Sequence[str]]:
+def _told(step: Step, rows: Estimate) -> tuple[Kind, list[str], list[str]]:
     """What it is, lines of what it does, and notes."""
+    columns = ", ".join(step.columns) or "keys only"
     match step.action:
         case Read(source=source):
-            return "source", [str(source)], [f"reads {', '.join(step.columns) or 'keys only'}"]
+            told = str(source) if source.uri is None else f"{type(source).__name__} {source.uri}"
+            return "source", [told], [f"reads {columns}"]
         case Write(sink=sink):
-            return "sink", [str(sink)], [f"writes {', '.join(step.columns) or 'keys only'}"]
+            return "sink", [f"{type(sink).__name__} {sink.uri}"], [f"writes {columns}"]
         case Exchange() as kept:
-            return "disk", [_kept(kept)], [f"keeps {', '.join(step.columns) or 'keys only'}"]
-        case Union() as union:
-            return "meet", [str(union)], []
-        case Join() | Group(operator=None) | Order():
-            return "meet", list(_sides(step.action)), []
-        case Group() as group:
-            by, _, rest = str(group).partition(": ")
-            return "meet", [by, *rest.split("  ")], []
-        case Apply() as apply:
-            ports = str(apply).removeprefix(str(apply.operator)).strip()
-            return "step", [str(apply.operator), ports], []
+            return "disk", [_kept(kept)], [f"keeps {columns}", *_size(rows)]
+        case Union() | Order() as action:
+            return "meet", [str(action)], []
+        case Join() as join:
+            on, _, brings = str(join).partition(" -> ")
+            return "meet", [on, f"brings {brings}" if brings else ""], []
+        case Group(operator=None, aggregates=aggregates) as group:
+            return "meet", [_by(group), *map(_named, aggregates)], []
+        case Group(operator=operator) as group:
+            ports = str(group).partition(f": {operator}")[2].strip()
+            return "meet", [_by(group), str(operator), ports], []
+        case Apply(operator=operator) as apply:
+            return "step", [str(operator), str(apply).removeprefix(str(operator)).strip()], []
         case WithColumns(expressions=expressions):
-            return "step", [str(e) for e in expressions], []
-        case Select(columns=columns):
-            return "step", [", ".join(columns)], []
+            return "step", list(map(_named, expressions)), []
         case action:
             return "step", [str(action)], []
 
 
-def _sides(action: Join | Group | Order) -> Iterator[str]:
-    """What rows meet by, and what comes of it."""
-    by, _, made = str(action).partition(" -> ")
-    yield by
-    if isinstance(action, Group):
-        yield from map(str, action.aggregates)
-    elif made:
-        yield f"-> {made}"
+def _by(group: Group) -> str:
+    return f"by {', '.join(group.by)}" if group.by else "all rows"
+
+
+def _named(expression: Expression) -> str:
+    """A column and how it is made."""
+    text = str(expression).removesuffix(f'.alias("{expression.name}")')
+    return f"{expression.name} = {text}"
+
+
+def _size(rows: Estimate) -> list[str]:
+    if rows.bytes is None:
+        return []
+    return [f"about {format_bytes(rows.bytes)}{'' if rows.exact else ' at most'}"]
 
 
 def _kept(kept: Exchange) -> str:

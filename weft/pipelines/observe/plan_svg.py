@@ -8,6 +8,7 @@ are known, stand where its edges begin.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from textwrap import wrap
 
 from weft.pipelines.observe.estimates import Estimate
 from weft.pipelines.observe.markup import Markup, element, style_sheet
@@ -180,10 +181,12 @@ def _phases(plan: Plan, stages: Sequence[Zone], placed: Layout) -> list[Markup]:
 def _zone(zone: Zone, band: Band, x: float, width: float) -> Markup:
     """A stage and what its workers are; of rows on disk, the words alone."""
     y = band.y + 25
-    notes = [
-        label(x + 18, y + (i + 1) * _LINE, cut(note, _NOTE_COLUMNS), "soft")
-        for i, note in enumerate(zone.notes)
+    lines = [
+        line
+        for note in zone.notes
+        for line in wrap(note, _NOTE_COLUMNS, max_lines=2, placeholder="…")
     ]
+    notes = [label(x + 18, y + (i + 1) * _LINE, line, "soft") for i, line in enumerate(lines)]
     rect = element(
         "rect", class_="band", x=px(x + 1), y=px(band.y), width=px(width - x - 2),
         height=px(band.height), rx=10,
@@ -202,8 +205,7 @@ def _rows(card: Card, box: Box, placed: Layout) -> Markup | None:
     """The number of rows that a step passes on, beside where its edges begin."""
     if not any(e.source == card.id for e in placed.edges):
         return None
-    words = f"{card.rows} row{'s' * (card.rows.rows != 1)}"
-    return label(box.middle + 8, box.y + box.height + 15, words, "rows")
+    return label(box.middle + 8, box.y + box.height + 15, card.words, "rows")
 
 
 def _step(card: Card, box: Box) -> Markup:

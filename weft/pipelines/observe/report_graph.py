@@ -19,6 +19,9 @@ GAP_Y = 38.0
 STEM = 20.0
 """Below every layer edges run straight for so long: room for the number of rows beside them."""
 
+LANDING = 7.0
+"""Above a box they run straight again, so that a tip points down."""
+
 BAND_TOP = 14.0
 BAND_BOTTOM = STEM + 5.0
 """From the lowest boxes of a stage to its border: the number of rows stands inside."""
@@ -29,6 +32,11 @@ LEAST_BAND = 92.0
 
 _LANE = 30.0
 """The width of a long edge's place in a layer: a row count fits beside it only under a box."""
+
+_SLOPE = 12.0
+"""Pixels aside for one more pixel down."""
+
+_DEEPEST = 44.0
 
 _SWEEPS = 8
 
@@ -110,7 +118,8 @@ def layout(
     wide = max(extent, least_width - left - GAP_X)
     shift = left + (wide - extent) / 2
     middles = {n: m + shift for n, m in middles.items()}
-    tops, bands, height = _vertical(rows, layer, stages, heights)
+    drops = _drops(rows, steps, middles)
+    tops, bands, height = _vertical(rows, layer, stages, heights, drops)
     boxes = tuple(
         Box(n, middles[n] - width / 2, tops[i], width, heights[n])
         for i, row in enumerate(rows)
@@ -196,11 +205,39 @@ def _order(rows: list[list[Node]], steps: Sequence[Mapping[str, Any]]) -> None:
         places = {n: float(i) for row in rows for i, n in enumerate(row)}
         for row in rows if down else reversed(rows):
             means = {n: _mean([places[m] for m in near[n]], places[n]) for n in row}
+            if sweep % 4 > 1:
+                row.reverse()  # equal means the other way round
             row.sort(key=means.__getitem__)
             places |= {n: float(i) for i, n in enumerate(row)}
+        _swap(rows, above, below)
         if (crossings := _crossings(rows, below)) < fewest:
             best, fewest = [row[:] for row in rows], crossings
     rows[:] = best
+
+
+def _swap(
+    rows: list[list[Node]], above: Mapping[Node, list[Node]], below: Mapping[Node, list[Node]]
+) -> None:
+    """Swap neighbours whose edges cross less the other way round, until there are none."""
+    places = {n: i for row in rows for i, n in enumerate(row)}
+
+    def crossings(a: Node, b: Node) -> int:
+        return sum(
+            places[c] > places[d]
+            for near in (above, below)
+            for c in near[a]
+            for d in near[b]
+        )  # fmt: skip
+
+    better = True
+    while better:
+        better = False
+        for row in rows:
+            for i, (a, b) in enumerate(pairwise(row)):
+                if crossings(a, b) > crossings(b, a):
+                    row[i : i + 2] = b, a
+                    places[a], places[b] = i + 1, i
+                    better = True
 
 
 def _crossings(rows: list[list[Node]], below: Mapping[Node, list[Node]]) -> int:
@@ -255,11 +292,22 @@ def _separate(wanted: list[float], apart: list[float]) -> list[float]:
     return [m + o for m, o in zip(means, offsets, strict=True)]
 
 
+def _drops(
+    rows: list[list[Node]], steps: Sequence[Mapping[str, Any]], middles: Mapping[Node, float]
+) -> list[float]:
+    """Room below each layer, so that an edge that goes far aside is no flat line."""
+    _, below = _neighbours(rows, steps)
+    aside = [max((abs(middles[a] - middles[b]) for a in row for b in below[a]), default=0.0)
+             for row in rows]  # fmt: skip
+    return [min(_DEEPEST, distance / _SLOPE) for distance in aside]
+
+
 def _vertical(
     rows: list[list[Node]],
     layer: Mapping[str, int],
     stages: Sequence[Mapping[str, Any]],
     heights: Mapping[str, float],
+    drops: Sequence[float],
 ) -> tuple[list[float], tuple[Band, ...], float]:
     """The top of each layer, the stages, and the whole height."""
     tops = [0.0] * len(rows)
@@ -267,15 +315,16 @@ def _vertical(
     y = 1.0
     for index, stage in enumerate(stages):
         inside = sorted({layer[s] for s in stage["steps"]})
-        tall = sum(_tallest(rows[i], heights) + GAP_Y for i in inside) - GAP_Y
+        tall = sum(_tallest(rows[i], heights) for i in inside)
+        tall += sum(GAP_Y + drops[i] for i in inside[:-1])
         last = index == len(stages) - 1
         height = max(LEAST_BAND, BAND_TOP + tall + (BAND_TOP if last else BAND_BOTTOM))
         bands.append(Band(index, y, height))
         top = y + BAND_TOP
         for i in inside:
             tops[i] = top
-            top += _tallest(rows[i], heights) + GAP_Y
-        y += height + BAND_GAP
+            top += _tallest(rows[i], heights) + GAP_Y + drops[i]
+        y += height + BAND_GAP + sum(drops[i] for i in inside[-1:])
     return tops, tuple(bands), bands[-1].y + bands[-1].height + 1.0
 
 
@@ -296,7 +345,7 @@ class _Ways:
             x = self.middles[(start.step, end.step, between)]
             points += [(x, self.tops[between]), (x, self.bottoms[between] + STEM)]
         tip = (end.middle, end.y)
-        return Edge(start.step, end.step, (*points, tip, tip))
+        return Edge(start.step, end.step, (*points, (end.middle, end.y - LANDING), tip))
 
 
 def _tallest(row: Sequence[Node], heights: Mapping[str, float]) -> float:

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from weft.pipelines.graph import Read
+from weft.errors import DefinitionError
+from weft.pipelines.graph import Exchange, Group, Join, Read
+from weft.pipelines.observe.estimates import estimate
 from weft.pipelines.plan import Plan, Step
 from weft.pipelines.resources import Cluster
 from weft.pipelines.types import Type
@@ -33,6 +35,13 @@ UNIT_MEDIA_ROWS = 512
 """No unit that reads media is larger: some seconds of decoding, which is what a crash costs."""
 
 
+PIECE_BYTES = 32 * 2**20
+"""Bytes of a partition of a shuffle, as far as they are known. Small ones go together later; each
+costs a few hundred bytes in each unit's file."""
+
+LEAST_PIECES, MOST_PIECES = 16, 2048
+
+
 def size_batches(plan: Plan, cluster: Cluster) -> Plan:
     """Rows per batch for each stage, rows per unit for the plan."""
     measured = _measured(plan)
@@ -46,9 +55,35 @@ def size_batches(plan: Plan, cluster: Cluster) -> Plan:
     kept = max(_row_bytes(s, measured) for s in held)
     media = any(c.row_bytes >= 100_000 for s in plan.steps for c in s.columns.values())
     most = UNIT_MEDIA_ROWS if media else UNIT_ROWS
+    plan = _sized_shuffles(plan)
     return replace(
         plan, stages=tuple(stages), unit_rows=max(1, min(most, UNIT_BYTES // max(1, kept)))
     )
+
+
+def _sized_shuffles(plan: Plan) -> Plan:
+    """Shuffles cut by what is to be kept, both sides of a join alike; unknown sizes stay."""
+    keyed = [s for s in plan.steps if plan.enters(s) and _shuffle(plan, s.inputs[0]).by]
+    if not keyed:
+        return plan
+    try:
+        sizes = estimate(plan)
+    except DefinitionError:  # a source has nothing; who runs the plan is told so by the source
+        return plan
+    for step in keyed:
+        known = [size for i in step.inputs if (size := sizes[i].bytes) is not None]
+        if len(known) == len(step.inputs) and isinstance(step.action, Join | Group):
+            pieces = max(LEAST_PIECES, min(MOST_PIECES, -(-sum(known) // PIECE_BYTES)))
+            for name in step.inputs:
+                cut = replace(_shuffle(plan, name), partitions=pieces)
+                plan = plan.replace_step(replace(plan.step(name), action=cut))
+    return plan
+
+
+def _shuffle(plan: Plan, name: str) -> Exchange:
+    action = plan.step(name).action
+    assert isinstance(action, Exchange)
+    return action
 
 
 Measured = dict[tuple[str, Type], int]

@@ -1,0 +1,100 @@
+"""A plan as a Mermaid flowchart, for pages that draw those: a README, an issue, a wiki.
+
+Every special character of a text is written by its number, so that no text is taken for syntax,
+HTML or Markdown; names of nodes are numbers of ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from weft.pipelines.observe.estimates import Estimate
+from weft.pipelines.observe.plan_cards import Card, Zone, cards, headline, zones
+from weft.pipelines.observe.shapes import cut, cut_middle
+from weft.pipelines.plan import Plan
+
+_LONGEST = 60
+"""Characters of a line. Mermaid refuses texts of more than 50,000 in all."""
+
+_SHAPES = {
+    "source": ("([", "])"),
+    "disk": ("[(", ")]"),
+    "sink": ("[[", "]]"),
+    "meet": ("{{", "}}"),
+    "step": ("[", "]"),
+}
+
+_STYLES = {
+    "source": "fill:#edf3fb,stroke:#33619e,color:#1d2126",
+    "disk": "fill:#fcf4e2,stroke:#9a6a12,color:#1d2126",
+    "sink": "fill:#eaf5ee,stroke:#2c6e49,color:#1d2126",
+    "meet": "fill:#f6f0fb,stroke:#75519c,color:#1d2126",
+    "step": "fill:#ffffff,stroke:#aab0b6,color:#1d2126",
+}
+"""Ink and ground of each box are both ours: legible on pages of any colour."""
+
+_SPECIAL = re.compile(r"[^\w ,.:()/…→≤?·]|(?<=\d)\.(?= )|_")
+
+
+def plan_mermaid(plan: Plan, estimates: Mapping[str, Estimate]) -> str:
+    """The flowchart of a plan, whose rows are estimated."""
+    told = cards(plan, estimates)
+    names = {step.id: f"n{i}" for i, step in enumerate(plan.steps)}
+    lines = [
+        "---",
+        f'title: "{plan.name}: {headline(plan)}"',
+        "---",
+        "flowchart TB",
+        *_phases(plan, told, names),
+        *_edges(plan, told, names),
+        *(f"classDef {kind} {style}" for kind, style in _STYLES.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text for a label between quotes: what may mean something to Mermaid is a number.
+
+    >>> escape('a < "b" # `c`')
+    'a #60; #34;b#34; #35; #96;c#96;'
+    """
+    return _SPECIAL.sub(lambda found: f"#{ord(found[0])};", text)
+
+
+def _phases(plan: Plan, told: Mapping[str, Card], names: Mapping[str, str]) -> Iterator[str]:
+    """Stages in their phases, then what is kept on disk for later ones."""
+    stages = [zone for zone in zones(plan) if zone.steps]
+    for phase in range(plan.phases):
+        mine = [zone for zone in stages if zone.phase == phase]
+        inside = [line for z in mine if not z.disk for line in _stage(z, told, names)]
+        if plan.phases > 1 and inside:
+            inside = _subgraph(f"phase{phase + 1}", f"Phase {phase + 1}", inside)
+        yield from inside
+        yield from (_node(told[s], names) for z in mine if z.disk for s in z.steps)
+
+
+def _stage(zone: Zone, told: Mapping[str, Card], names: Mapping[str, str]) -> list[str]:
+    title = " · ".join((zone.title, *zone.notes))
+    name = zone.title.lower().replace(" ", "")
+    return _subgraph(name, title, [_node(told[s], names) for s in zone.steps])
+
+
+def _subgraph(name: str, title: str, lines: Sequence[str]) -> list[str]:
+    return [f'subgraph {name}["{escape(title)}"]', *(f"  {line}" for line in lines), "end"]
+
+
+def _node(card: Card, names: Mapping[str, str]) -> str:
+    shorten = cut_middle if card.kind in ("source", "sink") else cut
+    lines = [f"<b>{escape(cut(card.id, _LONGEST))}</b>"]
+    lines += [escape(shorten(line, _LONGEST)) for line in card.lines]
+    lines += [escape(cut(note, _LONGEST)) for note in card.notes]
+    start, end = _SHAPES[card.kind]
+    return f'{names[card.id]}{start}"{"<br/>".join(lines)}"{end}:::{card.kind}'
+
+
+def _edges(plan: Plan, told: Mapping[str, Card], names: Mapping[str, str]) -> Iterator[str]:
+    for step in plan.steps:
+        for source in step.inputs:
+            rows = escape(told[source].words)
+            yield f'{names[source]} -->|"{rows}"| {names[step.id]}'
