@@ -156,7 +156,7 @@ class StageWorker:
         """Stage what the writes took, keep what the exchanges took, and leave the unit's receipt;
         the first one counts."""
         started = perf_counter()
-        kept = {s.id: self._keep(s, cargo) for s in self.plan.exchanges() if s.id in self.ends}
+        kept = self.keep(cargo)
         writes = {
             step.id: self._stage(step, cargo.ports.pop(step.id, []), cargo)
             for step in sorted(self.plan.writes(), key=lambda s: s.id)
@@ -177,6 +177,10 @@ class StageWorker:
         if self.context.receipts is None:
             return receipt
         return put_receipt(self.context.receipts, cargo.unit.id, receipt)
+
+    def keep(self, cargo: Cargo) -> dict[str, Kept]:
+        """Keep what the exchanges took, by exchange."""
+        return {s.id: self._keep(s, cargo) for s in self.plan.exchanges() if s.id in self.ends}
 
     def _rows(self, step: Step, unit: Unit, work: Work) -> Iterator[Batch]:
         """The rows that a unit begins with: read, held since an earlier phase, or met."""

@@ -10,6 +10,7 @@ from weft.errors import redact
 from weft.pipelines.expressions import Expression
 from weft.pipelines.graph import Apply, Read, WithColumns, Write
 from weft.pipelines.observe.estimates import Estimate
+from weft.pipelines.observe.shapes import cut, cut_middle
 from weft.pipelines.plan import Plan, Step
 from weft.pipelines.relations import Exchange, Group, Join, Order, Union
 from weft.pipelines.resources import format_bytes
@@ -45,6 +46,12 @@ class Card:
     def words(self) -> str:
         """The rows that it passes on, for people."""
         return f"{self.rows} row{'s' * (self.rows.rows != 1)}"
+
+    def shown(self, most: int) -> list[str]:
+        """The lines, each cut to `most` characters; of an address both ends are kept."""
+        ends = self.kind in ("source", "sink")
+        first = [cut_middle(line, most) for line in self.lines[:1] if ends]
+        return first + [cut(line, most) for line in self.lines[len(first) :]]
 
 
 @dataclass(frozen=True)

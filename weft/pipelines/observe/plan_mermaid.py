@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from weft.pipelines.observe.estimates import Estimate
 from weft.pipelines.observe.plan_cards import Card, Zone, cards, headline, zones
-from weft.pipelines.observe.shapes import cut, cut_middle
+from weft.pipelines.observe.shapes import cut
 from weft.pipelines.plan import Plan
 
 _LONGEST = 60
@@ -85,9 +85,8 @@ def _subgraph(name: str, title: str, lines: Sequence[str]) -> list[str]:
 
 
 def _node(card: Card, names: Mapping[str, str]) -> str:
-    shorten = cut_middle if card.kind in ("source", "sink") else cut
     lines = [f"<b>{escape(cut(card.id, _LONGEST))}</b>"]
-    lines += [escape(shorten(line, _LONGEST)) for line in card.lines]
+    lines += map(escape, card.shown(_LONGEST))
     lines += [escape(cut(note, _LONGEST)) for note in card.notes]
     start, end = _SHAPES[card.kind]
     return f'{names[card.id]}{start}"{"<br/>".join(lines)}"{end}:::{card.kind}'

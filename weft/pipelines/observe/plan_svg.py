@@ -28,7 +28,6 @@ from weft.pipelines.observe.shapes import (
     arrow,
     columns,
     cut,
-    cut_middle,
     label,
     px,
 )
@@ -217,10 +216,9 @@ def _step(card: Card, box: Box) -> Markup:
         label(left, y, cut(card.id, name), "name"),
         label(right, y, _tag(card), "soft end"),
     ]
-    shorten = cut_middle if card.kind in ("source", "sink") else cut
-    for line in card.lines:
+    for line in card.shown(int(wide / MONO_PIXELS)):
         y += _LINE
-        parts.append(label(left, y, shorten(line, int(wide / MONO_PIXELS)), "code"))
+        parts.append(label(left, y, line, "code"))
     for note in card.notes:
         y += _LINE
         parts.append(label(left, y, cut(note, int(wide / _NOTE_PIXELS)), "soft"))

@@ -195,24 +195,37 @@ def _neighbours(
 def _order(rows: list[list[Node]], steps: Sequence[Mapping[str, Any]]) -> None:
     """Sort each layer by the mean place of its neighbours, from above and from below.
 
-    Of all orders on the way, the one with the fewest crossings is kept.
+    It is tried from the order given and from its mirror image; of all orders on the way, the
+    one with the fewest crossings is kept.
     """
     above, below = _neighbours(rows, steps)
     best, fewest = [row[:] for row in rows], _crossings(rows, below)
-    for sweep in range(_SWEEPS):
-        down = sweep % 2 == 0
-        near = above if down else below
-        places = {n: float(i) for row in rows for i, n in enumerate(row)}
-        for row in rows if down else reversed(rows):
-            means = {n: _mean([places[m] for m in near[n]], places[n]) for n in row}
-            if sweep % 4 > 1:
-                row.reverse()  # equal means the other way round
-            row.sort(key=means.__getitem__)
-            places |= {n: float(i) for i, n in enumerate(row)}
-        _swap(rows, above, below)
-        if (crossings := _crossings(rows, below)) < fewest:
-            best, fewest = [row[:] for row in rows], crossings
+    for start in (rows, [row[::-1] for row in rows]):
+        now = [row[:] for row in start]
+        for sweep in range(_SWEEPS):
+            _sweep(now, sweep, above, below)
+            if (crossings := _crossings(now, below)) < fewest:
+                best, fewest = [row[:] for row in now], crossings
     rows[:] = best
+
+
+def _sweep(
+    rows: list[list[Node]],
+    number: int,
+    above: Mapping[Node, list[Node]],
+    below: Mapping[Node, list[Node]],
+) -> None:
+    """Sort all layers once: down or up, and equal means one way round or the other."""
+    down = number % 2 == 0
+    near = above if down else below
+    places = {n: float(i) for row in rows for i, n in enumerate(row)}
+    for row in rows if down else reversed(rows):
+        means = {n: _mean([places[m] for m in near[n]], places[n]) for n in row}
+        if number % 4 > 1:
+            row.reverse()
+        row.sort(key=means.__getitem__)
+        places |= {n: float(i) for i, n in enumerate(row)}
+    _swap(rows, above, below)
 
 
 def _swap(
