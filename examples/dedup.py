@@ -62,7 +62,11 @@ def edited(words: list[str], share: float, draw: random.Random) -> str:
     """A copy with about this share of its words replaced, left out or doubled."""
     copy: list[str] = []
     for word in words:
-        copy += draw.choice(([draw.choice(WORDS)], [], [word, word])) if draw.random() < share else [word]
+        copy += (
+            draw.choice(([draw.choice(WORDS)], [], [word, word]))
+            if draw.random() < share
+            else [word]
+        )
     return " ".join(copy)
 
 

@@ -46,6 +46,8 @@ class DefinitionError(Permanent):
     """An operator, a pipeline or an argument is wrong. Nothing was started."""
 
     exit_code = 2
+    placed = False
+    """Whether the message begins with a line of the user's program."""
 
 
 class PlanError(Permanent):

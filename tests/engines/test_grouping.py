@@ -73,7 +73,7 @@ def run(
     picks = isinstance(operator, grouping.Pick)
     step = Step("group", action, ("read",), columns if picks else Fields(out))
     work = Work({"group": Count()})
-    out_rows = GroupRunner(step, action, columns, "cpu")(batch, work)
+    out_rows = GroupRunner(step, action, columns, "cpu", children=True)(batch, work)
     line = work.books["group"]
     assert line.taken == batch.rows == line.passed + line.dropped + line.failed
     assert line.emitted == out_rows.rows
@@ -239,7 +239,9 @@ def test_only_the_columns_that_are_read_later() -> None:
         ("label",), (Expression(pl.len().alias("n")), Expression(pl.col("n").max().alias("m")))
     )
     step = Step("group", action, ("read",), weft.fields(m=weft.Int64 | None))
-    out = GroupRunner(step, action, COLUMNS, "cpu")(rows_of([("a", 1)]), Work({"group": Count()}))
+    out = GroupRunner(step, action, COLUMNS, "cpu", children=True)(
+        rows_of([("a", 1)]), Work({"group": Count()})
+    )
     assert list(out.columns) == ["m"]
     assert out.keys == ["a"]
 

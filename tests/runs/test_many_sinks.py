@@ -240,7 +240,7 @@ def test_somebody_else_commits_to_the_second(home: Home, monkeypatch: pytest.Mon
     new = tables.version_of(home.dataset("lines"), journals(state(home, "lines"))[0].run)
     assert new > first.versions["write"]  # committed, and no reader sees it
 
-    again = home.run(fresh=True)
+    again = home.run()
     assert home.latest() == [again.run] * 3
     assert home.rows() == home.truth()
     home.write("b.txt", "quattro")
@@ -299,12 +299,12 @@ def test_a_changed_row_changes_all(home: Home) -> None:
 
 
 @pytest.mark.parametrize("name", sinks.NAMES)
-@pytest.mark.parametrize("beside", [False, True])
-def test_a_dataset_that_was_deleted_by_hand(home: Home, name: str, beside: bool) -> None:
+@pytest.mark.parametrize("ends", [(".lance",), (".lance", ".lance.weft"), (".lance.weft",)])
+def test_a_dataset_that_was_deleted_by_hand(home: Home, name: str, ends: tuple[str, ...]) -> None:
     first = home.run()
-    shutil.rmtree(home.dataset(name))
-    if beside:
-        shutil.rmtree(state(home, name))
+    for end in ends:
+        shutil.rmtree(home.path / f"{name}{end}")
+    home.write("a.txt", "uno due")
     second = home.run()
     assert second.rows == 3  # all of them, as its rows must be made again
     assert second.increment == {}
@@ -313,4 +313,18 @@ def test_a_dataset_that_was_deleted_by_hand(home: Home, name: str, beside: bool)
     others = [n for n in sinks.NAMES if n != name]
     for other in others:
         assert lance.dataset(home.dataset(other), version=f"run-{first.run}").count_rows()
+    assert home.run().in_sync
+
+
+@pytest.mark.parametrize("what", ["words.lance", "words.lance.weft"])
+def test_a_dataset_deleted_while_its_run_waits_to_go_on(
+    home: Home, killed: Callable[[Home, str], None], what: str
+) -> None:
+    home.run()
+    home.write("b.txt", "other")
+    killed(home, "commit dataset words")
+    shutil.rmtree(home.path / what)
+    home.run()
+    assert home.rows() == home.truth()
+    assert len(set(home.latest())) == 1
     assert home.run().in_sync

@@ -25,7 +25,15 @@ from weft.errors import DefinitionError
 if TYPE_CHECKING:
     from weft.pipelines.operator import Operator
 
-_ROWS = {"Map": "1 -> 1", "Filter": "1 -> 0..1", "Expand": "1 -> n"}
+_ROWS = {
+    "Map": "1 -> 1",
+    "Filter": "1 -> 0..1",
+    "Expand": "1 -> n",
+    "Group": "n -> 1",
+    "Pick": "n -> 0..n",
+    "Order": "n -> 0..n",
+    "Compose": "n -> n",
+}
 
 
 @click.command("operators", cls=Command)

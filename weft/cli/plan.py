@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from weft.cli.command import Command, emit
 from weft.cli.options import parse_settings, target_argument
+from weft.errors import DefinitionError
 
 if TYPE_CHECKING:
     from weft.pipelines.plan import Plan
@@ -16,25 +18,72 @@ if TYPE_CHECKING:
 WORK_TO_DO = 10
 """The exit code that says a run would do something."""
 
+SVG, MERMAID = ".svg", ".mmd"
+
 
 @click.command("plan", cls=Command)
 @target_argument
+@click.option(
+    "--graph",
+    metavar="FILE",
+    help="Draw the plan too: FILE.svg, FILE.mmd (Mermaid), or 'mermaid', which prints that alone.",
+)
 @click.pass_context
-def command(ctx: click.Context, target: str, settings: tuple[str, ...]) -> None:
+def command(ctx: click.Context, target: str, settings: tuple[str, ...], graph: str | None) -> None:
     """Print what a run would do on this machine; exit 10 if there is work, 0 if in sync."""
     from weft.cli.target import load
     from weft.pipelines.compile import compile_plan
     from weft.pipelines.lowering import lower
     from weft.pipelines.resources import this_machine
 
+    file = _graph_file(graph)
     pipeline, full = load(target, parse_settings(settings))
     machine = this_machine()
-    graph = pipeline.graph.afresh()
-    plan = compile_plan(graph, machine)
-    todo = _todo(plan, lower(graph), machine)
+    nodes = pipeline.graph.afresh()
+    plan = compile_plan(nodes, machine)
+    todo = _todo(plan, lower(nodes), machine)
     document = {"pipeline": plan.name, "target": full, "recipe": plan.recipe, **todo}
-    emit({**document, "plan": str(plan)}, f"{plan}\n\n{_words(todo)}")
+    text = f"{plan}\n\n{_words(todo)}"
+    if file is not None:
+        _draw(plan, file)
+        document["graph"], text = str(file), f"{text}\nDrawn: {file}"
+    elif graph is not None:
+        document["graph"] = text = _drawing(plan, MERMAID).rstrip()
+    emit({**document, "plan": str(plan)}, text)
     ctx.exit(0 if todo["in_sync"] else WORK_TO_DO)
+
+
+def _graph_file(given: str | None) -> Path | None:
+    """The file that ``--graph`` names, if it names one.
+
+    Raises:
+        DefinitionError: it is no picture that can be drawn, or there is no such folder.
+    """
+    if given is None or given == "mermaid":
+        return None
+    path = Path(given).absolute()
+    if path.suffix not in (SVG, MERMAID):
+        raise DefinitionError(
+            f"--graph {given}: expected a file that ends in {SVG} or {MERMAID}, or the word "
+            "mermaid, which prints the text of such a file."
+        )
+    if not path.parent.is_dir():
+        raise DefinitionError(f"{path}: there is no folder {path.parent}. Make it first.")
+    return path
+
+
+def _draw(plan: Plan, file: Path) -> None:
+    from weft.pipelines.runs.journal import write_whole
+
+    write_whole(file, _drawing(plan, file.suffix).encode("utf-8", "replace"))
+
+
+def _drawing(plan: Plan, suffix: str) -> str:
+    from weft.pipelines.observe.estimates import estimate
+    from weft.pipelines.observe.plan_mermaid import plan_mermaid
+    from weft.pipelines.observe.plan_svg import plan_svg
+
+    return (plan_svg if suffix == SVG else plan_mermaid)(plan, estimate(plan))
 
 
 def _todo(plan: Plan, plain: Plan, machine: Cluster) -> dict[str, Any]:

@@ -56,15 +56,17 @@ class _Recorder:
         self.nodes.append(node)
         return node
 
-    def below_an_expand(self, node: Node) -> bool:
-        """Whether the rows of `node` have parents."""
+    def depth(self, node: Node) -> int:
+        """How many `Expand`s the rows of `node` have come through: their parents' parents."""
+        above = [self.depth(n) for n in self.nodes if n.id in node.inputs]
         match node.action:
             case g.Apply(operator=Expand()):
-                return True
-            case g.Group(operator=operator) if not isinstance(operator, Pick):
-                return False
-        above = node.inputs[:1] if isinstance(node.action, g.Join) else node.inputs
-        return any(self.below_an_expand(n) for n in self.nodes if n.id in above)
+                return above[0] + 1
+            case g.Group(by=by, operator=operator) if not isinstance(operator, Pick):
+                return max(0, above[0] - 1) if by == (PARENT,) else 0
+            case g.Join():
+                return next(self.depth(n) for n in self.nodes if n.id == node.inputs[0])
+        return max(above, default=0)
 
 
 class Written:
@@ -278,7 +280,7 @@ class Rows:
                 action, columns = relating.by_operator(by, operator, named, on_error, self.columns)
         except DefinitionError as error:
             raise at(site, error) from None
-        if by == (PARENT,) and not self._recorder.below_an_expand(self._node):
+        if by == (PARENT,) and not self._recorder.depth(self._node):
             raise at(
                 site,
                 "group('_parent') brings children back to their parents, and these rows have "

@@ -52,5 +52,9 @@ def definition_site(function: Callable[..., Any]) -> Site:
 
 def at(site: Site, error: DefinitionError | str) -> DefinitionError:
     """`error` with the user's line in front of it."""
+    if isinstance(error, DefinitionError) and error.placed:
+        return error  # of a verb that an operator made of verbs said: it has the user's line
     text = f"\n    {site.text}" if site.text else ""
-    return DefinitionError(f"{site}{text}\n{error}")
+    made = DefinitionError(f"{site}{text}\n{error}")
+    made.placed = True
+    return made

@@ -124,7 +124,9 @@ def ensure(uri: str, schema: pa.Schema) -> dict[str, Any]:
         OSError: the storage failed.
     """
     path = local_path(uri)
-    dataset = _newest(path) or _create(path, schema)
+    dataset = _newest(path)
+    if dataset is None:  # an empty one is false
+        dataset = _create(path, schema)
     storage = dataset.data_storage_version
     if tuple(map(int, storage.split("."))) < _BLOB_STORAGE:
         raise PlanError(

@@ -73,7 +73,6 @@ def test_the_order_is_that_of_the_children_also_after_a_sort() -> None:
     assert made == {str(i): text.split() for i, text in enumerate(TEXTS) if text}
 
 
-@pytest.mark.xfail(strict=True, reason="Rows.group() takes a parent's row for one without parents")
 def test_children_of_children() -> None:
     @weft.pipeline
     def nested() -> Any:

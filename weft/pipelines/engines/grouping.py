@@ -130,7 +130,7 @@ class GroupRunner(Runner):
     """
 
     def __init__(
-        self, step: Step, action: Group, given: Fields, device: str, *, children: bool = True
+        self, step: Step, action: Group, given: Fields, device: str, *, children: bool
     ) -> None:
         super().__init__(step)
         self.by = action.by

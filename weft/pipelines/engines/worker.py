@@ -329,7 +329,7 @@ def runner(plan: Plan, step: Step, device: str, kept: Files) -> Runner:
         case Join():
             return JoinRunner(step, broadcast_side(plan, step, kept))
         case Group() as action:
-            return GroupRunner(step, action, given, device)
+            return GroupRunner(step, action, given, device, children=plan.depth(step.id) > 0)
         case Apply(operator=Map()) as action:
             return MapRunner(step, action, given, device)
         case Apply(operator=Filter()) as action:

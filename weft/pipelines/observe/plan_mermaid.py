@@ -31,8 +31,21 @@ _STYLES = {
     "sink": "fill:#eaf5ee,stroke:#2c6e49,color:#1d2126",
     "meet": "fill:#f6f0fb,stroke:#75519c,color:#1d2126",
     "step": "fill:#ffffff,stroke:#aab0b6,color:#1d2126",
+    "stage": "fill:#f4f5f3,stroke:#d0d4d0,color:#1d2126",
+    "phase": "fill:#fafafa,stroke:#d0d4d0,color:#5d656e",
 }
 """Ink and ground of each box are both ours: legible on pages of any colour."""
+
+_CONFIG = (
+    "config:",
+    "  flowchart:",
+    "    wrappingWidth: 380",
+    "    subGraphTitleMargin: {top: 4, bottom: 12}",
+)
+"""Lines as long as we make them, and titles that stand clear of what is below."""
+
+_LONGEST_TITLE = 50
+"""Mermaid does not widen a stage for its title."""
 
 _SPECIAL = re.compile(r"[^\w ,.:()/…→≤?·]|(?<=\d)\.(?= )|_")
 
@@ -44,6 +57,7 @@ def plan_mermaid(plan: Plan, estimates: Mapping[str, Estimate]) -> str:
     lines = [
         "---",
         f'title: "{plan.name}: {headline(plan)}"',
+        *_CONFIG,
         "---",
         "flowchart TB",
         *_phases(plan, told, names),
@@ -69,19 +83,20 @@ def _phases(plan: Plan, told: Mapping[str, Card], names: Mapping[str, str]) -> I
         mine = [zone for zone in stages if zone.phase == phase]
         inside = [line for z in mine if not z.disk for line in _stage(z, told, names)]
         if plan.phases > 1 and inside:
-            inside = _subgraph(f"phase{phase + 1}", f"Phase {phase + 1}", inside)
+            inside = _subgraph("phase", f"Phase {phase + 1}", inside)
         yield from inside
         yield from (_node(told[s], names) for z in mine if z.disk for s in z.steps)
 
 
 def _stage(zone: Zone, told: Mapping[str, Card], names: Mapping[str, str]) -> list[str]:
-    title = " · ".join((zone.title, *zone.notes))
-    name = zone.title.lower().replace(" ", "")
-    return _subgraph(name, title, [_node(told[s], names) for s in zone.steps])
+    title = cut(" · ".join((zone.title, *zone.notes)), _LONGEST_TITLE)
+    return _subgraph("stage", title, [_node(told[s], names) for s in zone.steps])
 
 
-def _subgraph(name: str, title: str, lines: Sequence[str]) -> list[str]:
-    return [f'subgraph {name}["{escape(title)}"]', *(f"  {line}" for line in lines), "end"]
+def _subgraph(kind: str, title: str, lines: Sequence[str]) -> list[str]:
+    name = "_".join(title.lower().split()[:2])
+    head = f'subgraph {name}["{escape(title)}"]'
+    return [head, *(f"  {line}" for line in lines), "end", f"class {name} {kind}"]
 
 
 def _node(card: Card, names: Mapping[str, str]) -> str:

@@ -29,7 +29,7 @@ from weft.pipelines.fragments import content
 from weft.pipelines.graph import Read
 from weft.pipelines.operator import digest
 from weft.pipelines.plan import Plan, Step
-from weft.pipelines.runs.publish import ledger_at, ledger_uri, sink_of
+from weft.pipelines.runs.publish import errors_uri, ledger_at, ledger_uri, sink_of
 
 STEPS_PROPERTY = "weft.steps"
 """The steps of the recipe with which a version was made, so that a change can be told by name."""
@@ -128,6 +128,9 @@ def _base(plan: Plan, write: Step) -> str | Everything:
     run = properties[tables.RUN_PROPERTY]
     if not _same_rows(sink.uri, version):
         return Everything(f"the rows of {sink.uri} were changed by something else than a run")
+    for uri in (ledger_uri(sink.state), errors_uri(sink.state)):
+        if not tables.exists(uri):
+            return Everything(f"{uri} is gone")
     if not _fits(ledger_uri(sink.state), LEDGER_SCHEMA):
         return Everything(f"the ledger of {sink.uri} is of another weft")
     if not _same_rows(ledger_uri(sink.state), f"run-{run}"):
@@ -190,8 +193,10 @@ def _roots(ledger: pl.DataFrame, read: str) -> pl.DataFrame:
 def _ambiguous(ledger: pl.DataFrame) -> bool:
     """Whether a key does not tell which row it names."""
     kept = ledger.filter(pl.col("outcome") == "kept")[KEY]
-    roots = ledger.filter(pl.col(PARENT).is_null()).select(KEY, SOURCE, "read").unique()
-    return kept.n_unique() < len(kept) or roots[KEY].n_unique() < len(roots)
+    rows = ledger.select(
+        KEY, SOURCE, PARENT, "read"
+    ).unique()  # one is twice, if it got back children
+    return kept.n_unique() < len(kept) or rows[KEY].n_unique() < len(rows)
 
 
 def _failed(ledger: pl.DataFrame) -> pl.DataFrame:

@@ -12,7 +12,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version as installed
@@ -192,29 +192,34 @@ class _Attempt:
         if not self.states:
             return self._run_without_journal(execute)
         run = new_run_id()
-        going_on = self._same_recipe(unfinished(self.states[0]), fresh=fresh)
+        old = unfinished(self.states[0])
+        label = run if old is None or self._given_up(old, fresh=fresh) else old.run
         for state in sorted(self.states):
-            label = going_on.run if going_on else run
             self.leases.append(stack.enter_context(hold(state, label)))
         old = unfinished(self.states[0])  # again: whoever held the lease may have finished it
-        if (going_on := self._same_recipe(old, fresh=fresh)) is not None:
-            return self._go_on(execute, going_on)
         if old is not None:
-            self._abandon(old, fresh=fresh)
+            if (why := self._given_up(old, fresh=fresh)) is None:
+                return self._go_on(execute, old)
+            self._abandon(old, why)
         return self._begin(execute, run, fresh=fresh)
 
-    def _same_recipe(self, old: Journal | None, *, fresh: bool) -> Journal | None:
-        """The unfinished run, if this one is to go on with it."""
-        if old is None or fresh or old.about()["recipe"] != self.plan.recipe:
-            return None
-        if old.about().get("exchanges", []) != exchanges(self.plan):
-            return None  # what its units kept is cut in another way than this plan would
-        return old
+    def _given_up(self, old: Journal, *, fresh: bool) -> str | None:
+        """Why this run does not go on with an unfinished one; ``None``: it does."""
+        if fresh:
+            return "a fresh start was asked for"
+        about = old.about()
+        if about["recipe"] != self.plan.recipe:
+            return "the pipeline has changed since"
+        if about.get("exchanges", []) != exchanges(self.plan):
+            return "what its units kept is cut in another way than this plan would"
+        uri = publish.overtaken(_targets(about), old.run)
+        return None if uri is None else f"something else changed {uri} since"
 
-    def _abandon(self, old: Journal, *, fresh: bool) -> None:
-        why = "a fresh start was asked for" if fresh else "the pipeline has changed since"
+    def _abandon(self, old: Journal, why: str) -> None:
         self.listener.notice(f"Run {old.run} was not finished and is abandoned: {why}.")
-        old.set_state("abandoned", reason=why)
+        for journal in (journal_of(state, old.run) for state in self.states):
+            if journal.path.is_dir():  # a dataset may be gone
+                journal.set_state("abandoned", reason=why)
         old.drop_kept()
 
     def _begin(self, execute: Any, run: str, *, fresh: bool) -> RunResult:
@@ -247,7 +252,7 @@ class _Attempt:
     def _go_on(self, execute: Any, journal: Journal) -> RunResult:
         about = journal.about()
         units, receipts = journal.units(), list(journal.receipts())
-        targets = {name: Target(**tokens) for name, tokens in about["targets"].items()}
+        targets = _targets(about)
         self.listener.notice(
             f"Going on with run {journal.run}: {len(receipts)} of {len(units)} units are done."
         )
@@ -388,9 +393,9 @@ class _Attempt:
         return units, context
 
     def _set_state(self, journal: Journal, state: str, **more: Any) -> None:
-        journal.set_state(state, **more)
         for other in self.states[1:]:
             journal_of(other, journal.run).set_state(state, **more)
+        journal.set_state(state, **more)  # last: a run is finished when this one says so
 
     def _properties(self, result: RunResult, inputs: str) -> dict[str, str]:
         return {
@@ -434,6 +439,10 @@ class _Attempt:
             },
             "command": ["weft", *(redact(a) for a in sys.argv[1:])],
         }
+
+
+def _targets(about: Mapping[str, Any]) -> dict[str, Target]:
+    return {name: Target(**tokens) for name, tokens in about["targets"].items()}
 
 
 def _uris(plan: Plan) -> dict[str, str]:
