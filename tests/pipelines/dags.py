@@ -531,7 +531,7 @@ def _by(dag: Dag, stream: Stream) -> list[str]:
 def _parents(stream: Stream) -> bool:
     """Whether the rows are children, and a key names one parent only."""
     rows = stream.rows
-    if not rows._recorder.below_an_expand(rows._node):
+    if not rows._recorder.depth(rows._node):
         return False
     origins: dict[str, set[int]] = {}
     for row in stream.expected:

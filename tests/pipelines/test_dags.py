@@ -36,6 +36,7 @@ LENIENT = Budget(rows=10**9)
 
 CONSTANTS = {
     "weft.pipelines.lowering.PARTITIONS": (1, 2, 5, 64),
+    "weft.pipelines.passes.broadcast_joins.BROADCAST_BYTES": (-1, 2**25),
     "weft.pipelines.runs.phases.UNIT_ROWS": (1, 8192),
     "weft.pipelines.runs.phases.UNIT_BYTES": (1, 4000, 2**26),
     "weft.pipelines.runs.phases.HELD_BYTES": (3000, 2**28),

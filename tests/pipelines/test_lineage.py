@@ -6,7 +6,9 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import lance
@@ -399,7 +401,12 @@ def files(name: str) -> dict[str, Any]:
     return step("read", source={"name": name, "uri": None, "source": "Files", "paths": [name]})
 
 
-def by_hand(path: Path, steps: Mapping[str, Any], *ended: Mapping[str, Any]) -> str:
+def by_hand(
+    path: Path,
+    steps: Mapping[str, Any],
+    *ended: Mapping[str, Any],
+    errors: Sequence[Mapping[str, str]] = (),
+) -> str:
     """A dataset with a ledger of these lines: what a run of `steps` might have left."""
     properties = {record.PROPERTY: json.dumps(steps)}
     lines = [{"_source": "1-1", "outcome": "kept", "step": "write", **line} for line in ended]
@@ -408,7 +415,7 @@ def by_hand(path: Path, steps: Mapping[str, Any], *ended: Mapping[str, Any]) -> 
     kept = ledger.filter(pc.field("outcome") == "kept").select(["_key", "_source"]).cast(keys)
     for uri, table in (
         (ledger_uri(f"{path}.weft"), ledger),
-        (errors_uri(f"{path}.weft"), ERRORS.empty_table()),
+        (errors_uri(f"{path}.weft"), pa.Table.from_pylist([*errors], schema=ERRORS)),
         (str(path), kept),
     ):
         token = tables.ensure(uri, table.schema)
@@ -574,6 +581,72 @@ def test_a_union_of_rows_of_one_key(tmp_path: Path) -> None:
     assert origin(the(why(lost, "a"))).step == ""
 
 
+def test_a_key_on_several_branches(tmp_path: Path) -> None:
+    """A row is kept as it is, has a child, fails and is dropped: each end has its own story."""
+    steps = {
+        "read": files("f"),
+        "pages": step("apply", "read"),
+        "bad": step("apply", "read"),
+        "where": step("where", "read"),
+        "union": step("union", "read", "pages", "bad", "where"),
+        "write": step("write", "union"),
+    }
+    error = {"_source": "1-1", "operator": "o", "error": "ValueError"}
+    uri = by_hand(
+        tmp_path / "b.lance",
+        steps,
+        {"_key": "a", "read": "read"},
+        {"_key": "a", "outcome": "expanded", "step": "pages", "children": 1, "read": "read"},
+        {"_key": "a", "outcome": "failed", "step": "bad", "read": "read"},
+        {"_key": "a", "outcome": "dropped", "step": "where", "read": "read"},
+        {"_key": "a#0", "_parent": "a", "read": "read"},
+        errors=[
+            {"_key": "a", "outcome": "failed", "step": "bad", "message": "no", **error},
+            {"_key": "a", "outcome": "nulled", "step": "pages", "message": "null", **error},
+        ],
+    )
+    found = {row.outcome: [f.message for f in row.faults] for row in why(uri, "a")}
+    assert found == {"kept": ["null"], "expanded": ["null"], "failed": ["no"], "dropped": []}
+    assert path(the(why(uri, "a#0"))) == [("child", "a"), ("read", "a")]
+    table = tables.open_table(uri).schema.metadata[tables.TABLE_ID].decode()
+    source = {"name": "Lance", "uri": uri, "type": "Lance", "path": uri, "key": None}
+    below = by_hand(
+        tmp_path / "c.lance",
+        {"read": step("read", source=source), "write": step("write", "read")},
+        {"_key": "a", "_source": f"{table}-2", "read": "read"},
+        {"_key": "gone", "_source": f"{table}-2", "read": "read"},
+    )
+    assert the(origin(the(why(below, "a"))).rows).outcome == "kept"
+    gone = origin(the(why(below, "gone")))
+    assert (gone.rows, gone.note) == ((), "The run that made version 2 kept no such row.")
+
+
+def test_a_join_of_two_groups(tmp_path: Path) -> None:
+    """Both sides have a row of one key; each is made of its own rows."""
+    steps = {
+        "read": files("left"),
+        "read_2": files("right"),
+        "group": step("group", "read"),
+        "group_2": step("group", "read_2"),
+        "join": step("join", "group", "group_2"),
+        "write": step("write", "join"),
+    }
+    grouped = {"outcome": "grouped", "into": "cat"}
+    uri = by_hand(
+        tmp_path / "j.lance",
+        steps,
+        {"_key": "a", "step": "group", "read": "read", **grouped},
+        {"_key": "b", "step": "group_2", "read": "read_2", **grouped},
+        {"_key": "cat", "outcome": "joined", "step": "join"},
+        {"_key": "cat", "joined": [{"step": "join", "key": "cat"}]},
+    )
+    kept, joined = why(uri, "cat")
+    left, right = kept.origins
+    assert [row.key for row in left.rows] == ["a"]
+    assert the(right.rows) == joined
+    assert [row.key for row in origin(joined).rows] == ["b"]
+
+
 # Random chains against a reference that follows every row by hand.
 
 TEXTS = st.dictionaries(
@@ -660,3 +733,68 @@ def trail(row: Row) -> list[tuple[str, int]]:
         if not step.rows:
             return [(f"{step.key} {step.version}", 0), *found]
         row = the(step.rows)
+
+
+# Random graphs of rows that meet: each row carries the names of its roots as data.
+
+
+@weft.operator(version="1")
+def parts(k: int) -> Iterator[weft.fields(part=int)]:  # type: ignore[valid-type]
+    return ({"part": i} for i in range(k % 3 + 1))
+
+
+def drawn(chance: Random, streams: list[Any]) -> Any:
+    """One more verb on some of the streams; all have the columns ``k`` and ``ids``."""
+    rows = chance.choice(streams)
+    ids = pl.col("ids")
+    match chance.choice(["union", "join", "group", "expand", "parent", "where"]):
+        case "union":
+            return rows.union(chance.choice(streams))
+        case "join":
+            how = chance.choice(["inner", "left", "semi", "anti"])
+            met = rows.join(chance.choice(streams), on="k", how=how, many=True, suffix="_right")
+            if how in ("semi", "anti"):
+                return met
+            both = pl.concat_str("ids", "ids_right", separator=",", ignore_nulls=True)
+            return met.with_columns(both.alias("ids")).select("k", "ids")
+        case "group":
+            return rows.group("k", ids=ids.str.join(","))
+        case "expand":
+            return rows.apply(parts).select("k", "ids")
+        case "parent":
+            children = rows.apply(parts).where(pl.col("part") < 2)
+            return children.group("_parent", k=pl.col("k").first(), ids=ids.str.join(","))
+    return rows.where(pl.col("k") != chance.randrange(4))
+
+
+def table_of(name: str, chance: Random) -> pa.Table:
+    ids = [f"{name}{i}" for i in range(chance.randrange(1, 5))]
+    return pa.table({"id": ids, "k": [chance.randrange(4) for _ in ids], "ids": ids})
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.integers(0, 2**32 - 1))
+def test_rows_that_meet_name_the_roots_that_they_carry(
+    tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    chance = Random(seed)  # noqa: S311
+    out = str(tmp_path_factory.mktemp("dag") / "o.lance")
+    given = [table_of(name, chance) for name in "AB"]
+
+    @weft.pipeline
+    def random(out: str) -> Any:
+        streams = [weft.read(Arrow(table, key="id")).select("k", "ids") for table in given]
+        streams = [streams[0].union(streams[1]), *streams]
+        for _ in range(chance.randrange(1, 6)):
+            streams.append(drawn(chance, streams))
+        return reduce(lambda a, b: a.union(b), streams).write(Lance(out))
+
+    run(random(out=out))
+    carried: dict[str, set[frozenset[str]]] = {}
+    for line in tables.read(out, "latest", ["_key", "ids"]).to_pylist():
+        carried.setdefault(line["_key"], set()).add(frozenset(line["ids"].split(",")))
+    for key, sets in carried.items():
+        kept = [row for row in why(out, key, most=None) if row.outcome == "kept"]
+        assert {frozenset(name for _, name, _ in roots(row)) for row in kept} == sets, key

@@ -15,11 +15,11 @@ HEAVY = ("PIL", "av", "cv2", "lance", "ray", "torch")
 
 def test_names() -> None:
     assert weft.__all__ == [
-        "Binary", "Bool", "Cluster", "Compose", "Embedding", "Encoded", "Expand", "Filter", "Float32",
-        "Float64", "Frames", "Group", "Image", "Int16", "Int32", "Int64", "Int8", "Keep", "Later",
-        "Machine", "Map", "Order", "Pick", "Resources", "Tensor", "Text", "Timestamp", "UInt16", "UInt32", "UInt64",
-        "UInt8", "Waveform", "WeftError", "__version__", "fields", "operator", "pipeline", "read",
-        "union",
+        "Binary", "Bool", "Cluster", "Compose", "Embedding", "Encoded", "Expand", "Filter",
+        "Float32", "Float64", "Frames", "Group", "Image", "Int16", "Int32", "Int64", "Int8",
+        "Keep", "Later", "Machine", "Map", "Order", "Pick", "Resources", "Tensor", "Text",
+        "Timestamp", "UInt16", "UInt32", "UInt64", "UInt8", "Waveform", "WeftError",
+        "__version__", "fields", "operator", "pipeline", "read", "union",
     ]  # fmt: skip
     assert dir(weft) == weft.__all__
 

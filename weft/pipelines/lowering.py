@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from weft.pipelines.batch import PARENT
 from weft.pipelines.graph import Exchange, Graph, Group, Join, Order, Read, Write
+from weft.pipelines.grouping import Pick
 from weft.pipelines.plan import Plan, Stage, Step
 from weft.pipelines.resources import Resources
 
@@ -99,15 +100,16 @@ def _exchange(step: Step, number: int, kept: Exchange, before: list[Step], name:
     return Step(f"{step.id}.{name}", kept, (source.id,), source.columns)
 
 
-def _together(name: str, steps: list[Step]) -> bool:
-    """Whether the children that `name` delivers are still in the unit of their parent."""
+def _together(name: str, steps: list[Step]) -> int:
+    """Of how many generations all rows of `name` are in one unit with their siblings."""
     step = next(s for s in steps if s.id == name)
     if isinstance(step.action, Exchange):
-        return False
-    if step.expands:
-        return True
+        return 0
     above = step.inputs[:1] if isinstance(step.action, Join) else step.inputs
-    return all(_together(i, steps) for i in above)
+    found = min((_together(i, steps) for i in above), default=0)
+    if isinstance(step.action, Group) and not isinstance(step.action.operator, Pick):
+        return max(0, found - 1)
+    return found + step.expands
 
 
 def _released(steps: Sequence[Step]) -> tuple[Step, ...]:

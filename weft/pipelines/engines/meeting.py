@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,13 +85,15 @@ class JoinRunner(Runner):
             before.add(key)
         seen += several
 
-    def note_right(self, work: Work) -> None:
-        """Put the rows of the right on the books: they were offered to the left."""
-        line = work.books[self.step.id]
-        if self.right.rows:
-            work.note(self.step.id, "joined", self.right, np.arange(self.right.rows))
-        line.taken += self.right.rows
-        line.passed += self.right.rows
+
+def note_right(step: Step, batches: Iterable[Batch], work: Work) -> None:
+    """Put the rows of the right on the books: they were offered to the left."""
+    line = work.books[step.id]
+    for batch in batches:
+        if batch.rows:
+            work.note(step.id, "joined", batch, np.arange(batch.rows))
+        line.taken += batch.rows
+        line.passed += batch.rows
 
 
 def many_to_many(step: str, key: str) -> DataError:
@@ -158,7 +160,7 @@ class Meeting:
         runner = JoinRunner(self.step, self._all(right, join.right_on))
         mine, slices = self.about["slice"]
         if mine == 0:
-            runner.note_right(self.work)
+            note_right(self.step, [runner.right], self.work)
         for number, batch in enumerate(self._share(left, join.left_on, batch_rows)):
             if number % slices == mine:
                 yield runner(batch, self.work)

@@ -26,7 +26,13 @@ from weft.pipelines.engines.expand import ExpandRunner
 from weft.pipelines.engines.grouping import GroupRunner
 from weft.pipelines.engines.kept import Kept, cut_to_limit, keep, read_kept
 from weft.pipelines.engines.ledger import errors_table, ledger_table, samples
-from weft.pipelines.engines.meeting import Files, JoinRunner, Meeting, broadcast_side
+from weft.pipelines.engines.meeting import (
+    Files,
+    JoinRunner,
+    Meeting,
+    broadcast_side,
+    note_right,
+)
 from weft.pipelines.engines.receipts import Receipt, put_receipt
 from weft.pipelines.engines.runners import (
     FilterRunner,
@@ -119,7 +125,7 @@ class StageWorker:
             if not (isinstance(s.action, Read) or (isinstance(s.action, Join) and plan.enters(s)))
         }
         self.consumers: dict[str, tuple[Runner, ...]] = {
-            s.id: tuple(r for r in self.runners.values() if s.id in r.step.inputs)
+            s.id: tuple(r for r in self.runners.values() for i in r.step.inputs if i == s.id)
             for s in plan.steps
         }
         self.gathers = {s.id for s in steps if isinstance(s.action, Group) and not plan.enters(s)}
@@ -192,9 +198,8 @@ class StageWorker:
                 held = self.context.kept[step.id][slice(*chunks)]
                 return read_kept(held, step.columns, rows=self.stage.batch_rows)
             case Join() if not self.plan.enters(step):
-                joins = self.runners[step.id]
-                assert isinstance(joins, JoinRunner)
-                joins.note_right(work)  # this unit is there for it
+                right = read_kept(self.context.kept[step.inputs[1]], {})
+                note_right(step, right, work)  # this unit is there for it
                 return iter(())
         meeting = Meeting(self.plan, step, self.context.kept, unit.split.payload, work)
         found = meeting.rows(self.runners.get(step.id), self.stage.batch_rows)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
@@ -159,7 +160,7 @@ class _Search:
                 says=record.steps[end.step]["says"],
                 children=end.children,
                 into=end.into,
-                faults=tuple(f for f in faults.get(end.key, ()) if f.step in record.way(end)),
+                faults=tuple(f for f in faults.get(end.key, ()) if _met(record, end, f)),
                 origins=tuple(
                     next(sources) if s.how == "read" else _inside(record, s, inside) for s in steps
                 ),
@@ -186,17 +187,17 @@ class _Search:
         of += [e for e in members.get(end.key, ()) if e.step != end.step]
         of = [e for e in of if end.read in (None, e.read)]  # keys of two reads may be the same
         way = record.way(end)
-        born = _last(record, {e.step for e in of} & way)
-        of = [e for e in of if e.step == born]
-        before = frozenset[str]() if born is None else record.through(born) - {born}
-        if born is None:
+        born = _last(record, end, [e for e in of if e.step in way])
+        before = frozenset[str]().union(*(record.through(name) - {name} for name in born))
+        if not born:
             yield _Step("read", _read_by(record, end, way), end.key)
-        elif of[0].into is not None:
-            yield _Step("group", born, end.key, tuple(of[: self._most]), len(of))
-        else:
-            met = tuple(m for m in end.joined if m[0] in before)
-            parents = tuple(replace(e, joined=met) for e in of)
-            yield _Step("child", born, of[0].key, parents, of[0].children or 0)
+        for name, ends in born.items():
+            if ends[0].into is not None:
+                yield _Step("group", name, end.key, tuple(ends[: self._most]), len(ends))
+            else:
+                met = tuple(m for m in end.joined if m[0] in before)
+                parents = tuple(replace(e, joined=e.joined or met) for e in ends)
+                yield _Step("child", name, ends[0].key, parents, ends[0].children or 0)
         for join, key in end.joined:
             if join not in before:
                 right = [e for e in others.get(key, ()) if (e.outcome, e.step) == ("joined", join)]
@@ -209,6 +210,8 @@ class _Search:
         there = {place: self._there(place, wanted) for place, wanted in keys.items()}
         for place, (end, step) in zip(places, reads, strict=True):
             rows, note = there[place] if place is not None else ({}, "")
+            if place is not None and not note and step.key not in rows:
+                note = f"The run that made version {place.version} kept no such row."
             noted = record.steps.get(step.step, {"says": "", "source": {}})
             yield Origin(
                 how="read",
@@ -247,16 +250,37 @@ def _inside(record: Record, step: _Step, rows: Iterator[Row]) -> Origin:
     )
 
 
+def _met(record: Record, end: End, fault: Fault) -> bool:
+    """Whether it is this row that met a fault, and not another of its key."""
+    if fault.outcome == "failed":
+        return (fault.outcome, fault.step) == (end.outcome, end.step)
+    return fault.step in record.way(end)
+
+
 def _lefts(end: End) -> list[str]:
     """What the row may have been called before a join: one of the left that meets several of the
     right ends there, and goes on as ``left*right`` for each."""
     return [end.key.removesuffix(f"*{k}") for _, k in end.joined if end.key.endswith(f"*{k}")]
 
 
-def _last(record: Record, steps: Collection[str]) -> str | None:
-    """That one of `steps` which no other follows; ``None`` of none."""
-    followed = {s for other in steps for s in record.through(other) - {other}}
-    return min(set(steps) - followed, default=None)
+def _last(record: Record, end: End, of: Sequence[End]) -> dict[str, list[End]]:
+    """The step that made a row and the rows it made it of: that which no other follows.
+
+    Where branches of a pipeline meet, rows of one key may have been made by several. The
+    ``_source`` tells them apart, but for rows that two steps made of the same ones.
+    """
+    made = _by((e.step, e) for e in of)
+    followed = {name for other in made for name in record.through(other) - {other}}
+    last = {name: ends for name, ends in made.items() if name not in followed}
+    fits = {name: ends for name, ends in last.items() if _version_of(ends) & {end.source}}
+    return fits if len(last) > 1 and fits else last
+
+
+def _version_of(ends: Sequence[End]) -> set[str]:
+    """What the ``_source`` of a row that was made of these may be: that of its parent, or of all
+    members of its group. See `weft.pipelines.engines.grouping`."""
+    lines = sorted(f"{len(e.key.encode())}:{e.key}{e.source}\n" for e in ends)
+    return {e.source for e in ends} | {blake2b("".join(lines).encode(), digest_size=16).hexdigest()}
 
 
 def _read_by(record: Record, end: End, way: Collection[str]) -> str:

@@ -47,7 +47,12 @@ _CONFIG = (
 _LONGEST_TITLE = 50
 """Mermaid does not widen a stage for its title."""
 
-_SPECIAL = re.compile(r"[^\w ,.:()/…→≤?·]|(?<=\d)\.(?= )|_")
+_SPECIAL = re.compile(r"[^\w ,.()/='+→…≤?·]|_|(?<=\d)[.)](?=\s|$)|(?<!\S)\+")
+"""What is no plain text: also what begins a list in Markdown, as in ``1. one``, and the colon,
+after which Mermaid takes numbers of characters for colours."""
+
+_LATE = re.compile(r"(?<=:)(?=fa-)|(?<=\$)(?=\$)")
+"""Inside icons (``fa:fa-car``) and formulas (``$$x$$``), which Mermaid looks for at the end."""
 
 
 def plan_mermaid(plan: Plan, estimates: Mapping[str, Estimate]) -> str:
@@ -70,10 +75,11 @@ def plan_mermaid(plan: Plan, estimates: Mapping[str, Estimate]) -> str:
 def escape(text: str) -> str:
     """Text for a label between quotes: what may mean something to Mermaid is a number.
 
-    >>> escape('a < "b" # `c`')
-    'a #60; #34;b#34; #35; #96;c#96;'
+    >>> escape('a < "b" # 1. c')
+    'a #60; #34;b#34; #35; 1#46; c'
     """
-    return _SPECIAL.sub(lambda found: f"#{ord(found[0])};", text)
+    apart = _LATE.sub("\u2060", text)  # a word joiner, which has no width
+    return _SPECIAL.sub(lambda found: f"#{ord(found[0])};", apart)
 
 
 def _phases(plan: Plan, told: Mapping[str, Card], names: Mapping[str, str]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from weft.pipelines.graph import Apply, Read, Where
+from weft.pipelines.graph import Apply, Where
 from weft.pipelines.observe.progress import duration, number
 from weft.pipelines.observe.stages import slow_side
 from weft.pipelines.types import Encoded
@@ -143,8 +143,8 @@ def _what(plan: Plan, name: str) -> str:
             return str(step.action.predicate)
         if step.id == name and isinstance(step.action, Apply):
             return str(step.action.operator)
-        if step.id == name and isinstance(step.action, Read):
-            return str(step.action.source)
+        if step.id == name:
+            return str(step.action)
     return name
 
 

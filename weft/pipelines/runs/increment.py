@@ -193,9 +193,8 @@ def _roots(ledger: pl.DataFrame, read: str) -> pl.DataFrame:
 def _ambiguous(ledger: pl.DataFrame) -> bool:
     """Whether a key does not tell which row it names."""
     kept = ledger.filter(pl.col("outcome") == "kept")[KEY]
-    rows = ledger.select(
-        KEY, SOURCE, PARENT, "read"
-    ).unique()  # one is twice, if it got back children
+    # A row that got its children back is there twice: as their parent, and kept.
+    rows = ledger.select(KEY, SOURCE, PARENT, "read").unique()
     return kept.n_unique() < len(kept) or rows[KEY].n_unique() < len(rows)
 
 

@@ -83,7 +83,7 @@ def _collect(plan: Plan, cargo: Cargo, found: Mapping[str, list[pa.Table]], rows
 
 
 def _enough(tables: list[pa.Table], rows: int) -> bool:
-    return sum(t.num_rows for t in tables) >= rows
+    return sum(int(t.num_rows) for t in tables) >= rows
 
 
 def _frame(plan: Plan, name: str, tables: list[pa.Table], rows: int) -> pl.DataFrame:
