@@ -14,6 +14,7 @@ MORE = """
 
 from collections.abc import Iterator
 
+import pyarrow as pa
 from weft.connectors import Arrow
 
 
@@ -31,6 +32,18 @@ def halved(source: str = "small.lance", out: str = "halves.lance"):
 def wide(source: str = "halves.lance", out: str = "wide.lance", on_error: str = "null"):
     rows = weft.read(Lance(source)).with_columns((pl.col("width") + 15).alias("width"))
     return rows.apply(picky, on_error=on_error).write(Lance(out))
+
+
+@weft.pipeline
+def bands(source: str = "halves.lance", out: str = "bands.lance"):
+    names = pa.table({"name": ["wide", "none"], "width": pa.array([27, 99], pa.int32())})
+    rows = weft.read(Lance(source)).group("width", n=pl.len())
+    return rows.join(weft.read(Arrow(names, key="name")), on="width").write(Lance(out))
+
+
+@weft.pipeline
+def sides(source: str = "halves.lance", out: str = "sides.lance"):
+    return weft.read(Lance(source)).group("half", n=pl.len()).write(Lance(out))
 """
 
 
@@ -79,6 +92,39 @@ def test_rows_that_failed_or_were_dropped(weft, chain: Path) -> None:
     ]
     told = weft("why", "halves.lance", "p007.jpg").stdout
     assert told.startswith("p007.jpg: made into 2 rows by halves in halves.lance version 2")
+
+
+def test_groups_and_joins(weft, answer, chain: Path) -> None:
+    weft(*RUN, "tiny.py:bands")
+    told = without_runs(weft("why", "bands.lance", "27").stdout).splitlines()
+    assert told[:2] == [
+        "27: kept in bands.lance version 2 (run RUN)",
+        '├─ made of 2 rows by group: by width -> len().alias("n")',
+    ]
+    assert told[2] == "│  ├─ p007.jpg#0"
+    assert told[3] == "│  │  └─ read from halves.lance version 2 (run RUN)"
+    assert told[-2] == "└─ joined with wide by join: inner on width -> name"
+    assert told[-1].startswith("   └─ read from Arrow(")
+    gone = weft("why", "bands.lance", "p007.jpg#1").stdout
+    assert gone.startswith("p007.jpg#1: gone into 27 by group in bands.lance")
+    offered = weft("why", "bands.lance", "none").stdout
+    assert offered.startswith("none: offered to the left by join in bands.lance")
+
+
+def test_the_first_rows_of_a_group(weft, answer, chain: Path) -> None:
+    weft(*RUN, "tiny.py:small", "--set", "least=20")
+    weft(*RUN, "tiny.py:halved")
+    weft(*RUN, "tiny.py:sides")
+    told = weft("why", "sides.lance", "left").stdout.splitlines()
+    assert told[1].startswith("└─ made of 10 rows by group: by half")
+    assert told[-1] == "   └─ and 5 more: --all"
+    assert sum("photos/*.jpg" in line for line in told) == 5
+    told = weft("why", "sides.lance", "left", "--all").stdout
+    assert told.count("photos/*.jpg") == 10
+    for more, rows in ((), 5), (("--all",), 10):
+        (row,) = answer("why", "sides.lance", "left", *more)["rows"]
+        (group,) = row["origins"]
+        assert (group["count"], len(group["rows"])) == (10, rows)
 
 
 def test_older_versions_and_rows_that_stayed(weft, answer, chain: Path) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import reduce
+from dataclasses import fields, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,6 +23,7 @@ import weft
 from weft.connectors import Arrow, Files, Lance, Parquet
 from weft.errors import DefinitionError
 from weft.pipelines import tables
+from weft.pipelines.engines.books import Outcomes
 from weft.pipelines.observe import columns, record
 from weft.pipelines.observe.lineage import Origin, Row, why
 from weft.pipelines.runs.budget import Budget
@@ -506,6 +506,7 @@ def test_the_right_of_a_join(tmp_path: Path) -> None:
         "write": step("write", "split"),
     }
     met = {"joined": [{"step": "join", "key": "r#0"}]}
+    split = {"outcome": "expanded", "step": "split", "children": 1, "read": "read"}
     uri = by_hand(
         tmp_path / "j.lance",
         steps,
@@ -514,9 +515,9 @@ def test_the_right_of_a_join(tmp_path: Path) -> None:
             "_key": "r#0", "outcome": "joined", "step": "join", "_parent": "r", "read": "read_2",
         },
         {"_key": "l", "outcome": "expanded", "step": "join", "children": 2, "read": "read"},
-        {"_key": "l*r#0", "outcome": "expanded", "step": "split", "children": 1, "read": "read"},
+        {"_key": "l*r#0", **split, **met},
         {"_key": "l*r#0#0", "_parent": "l*r#0", "read": "read", **met},
-        {"_key": "x*r#0", "outcome": "expanded", "step": "split", "children": 1, "read": "read"},
+        {"_key": "x*r#0", **split, **met},
         {"_key": "x*r#0#0", "_parent": "x*r#0", "read": "read", **met},
     )  # fmt: skip
     row = the(origin(the(why(uri, "l*r#0#0"))).rows)
@@ -675,7 +676,7 @@ def stamp(
 
 
 @settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(TEXTS, min_size=1, max_size=3))
 def test_the_roots_are_those_of_a_reference(
@@ -743,28 +744,38 @@ def parts(k: int) -> Iterator[weft.fields(part=int)]:  # type: ignore[valid-type
     return ({"part": i} for i in range(k % 3 + 1))
 
 
-def drawn(chance: Random, streams: list[Any]) -> Any:
-    """One more verb on some of the streams; all have the columns ``k`` and ``ids``."""
-    rows = chance.choice(streams)
+Stream = tuple[Any, set[str], bool]
+"""Rows, the sources of their keys, and whether children have come back to their parents."""
+
+
+def drawn(chance: Random, streams: list[Stream]) -> Stream:
+    """One more verb on some of the streams; all have the columns ``k`` and ``ids``.
+
+    Children that are back at their parent have its key. The ledger cannot tell such a row from
+    the parent itself where both are in one stream, so these do not meet in a union.
+    """
+    rows, reads, back = chance.choice(streams)
+    other, more, also = chance.choice(streams)
     ids = pl.col("ids")
     match chance.choice(["union", "join", "group", "expand", "parent", "where"]):
-        case "union":
-            return rows.union(chance.choice(streams))
+        case "union" if not (reads & more and (back or also)):
+            return rows.union(other), reads | more, back or also
         case "join":
             how = chance.choice(["inner", "left", "semi", "anti"])
-            met = rows.join(chance.choice(streams), on="k", how=how, many=True, suffix="_right")
+            met = rows.join(other, on="k", how=how, many=True, suffix="_right")
             if how in ("semi", "anti"):
-                return met
+                return met, reads, back
             both = pl.concat_str("ids", "ids_right", separator=",", ignore_nulls=True)
-            return met.with_columns(both.alias("ids")).select("k", "ids")
+            return met.with_columns(both.alias("ids")).select("k", "ids"), reads, back
         case "group":
-            return rows.group("k", ids=ids.str.join(","))
+            return rows.group("k", ids=ids.str.join(",")), {*"AB"}, True
         case "expand":
-            return rows.apply(parts).select("k", "ids")
+            return rows.apply(parts).select("k", "ids"), reads, back
         case "parent":
             children = rows.apply(parts).where(pl.col("part") < 2)
-            return children.group("_parent", k=pl.col("k").first(), ids=ids.str.join(","))
-    return rows.where(pl.col("k") != chance.randrange(4))
+            made = children.group("_parent", k=pl.col("k").first(), ids=ids.str.join(","))
+            return made, reads, True
+    return rows.where(pl.col("k") != chance.randrange(4)), reads, back
 
 
 def table_of(name: str, chance: Random) -> pa.Table:
@@ -772,29 +783,34 @@ def table_of(name: str, chance: Random) -> pa.Table:
     return pa.table({"id": ids, "k": [chance.randrange(4) for _ in ids], "ids": ids})
 
 
+@pytest.mark.skipif(
+    "joined" not in {f.name for f in fields(Outcomes)},
+    reason="the ledger says of kept rows alone what joins brought",
+)
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.integers(0, 2**32 - 1))
 def test_rows_that_meet_name_the_roots_that_they_carry(
     tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
-    chance = Random(seed)  # noqa: S311
-    out = str(tmp_path_factory.mktemp("dag") / "o.lance")
+    chance = Random(seed)
+    out = str(tmp_path_factory.mktemp("dag") / "o")
     given = [table_of(name, chance) for name in "AB"]
 
     @weft.pipeline
     def random(out: str) -> Any:
-        streams = [weft.read(Arrow(table, key="id")).select("k", "ids") for table in given]
-        streams = [streams[0].union(streams[1]), *streams]
+        a, b = (weft.read(Arrow(table, key="id")).select("k", "ids") for table in given)
+        streams: list[Stream] = [(a.union(b), {*"AB"}, False), (a, {"A"}, False), (b, {"B"}, False)]
         for _ in range(chance.randrange(1, 6)):
             streams.append(drawn(chance, streams))
-        return reduce(lambda a, b: a.union(b), streams).write(Lance(out))
+        return tuple(rows.write(Lance(f"{out}/{i}")) for i, (rows, *_) in enumerate(streams))
 
     run(random(out=out))
-    carried: dict[str, set[frozenset[str]]] = {}
-    for line in tables.read(out, "latest", ["_key", "ids"]).to_pylist():
-        carried.setdefault(line["_key"], set()).add(frozenset(line["ids"].split(",")))
-    for key, sets in carried.items():
-        kept = [row for row in why(out, key, most=None) if row.outcome == "kept"]
-        assert {frozenset(name for _, name, _ in roots(row)) for row in kept} == sets, key
+    for path in sorted(Path(out).glob("?")):
+        carried: dict[str, set[frozenset[str]]] = {}
+        for line in tables.read(str(path), "latest", ["_key", "ids"]).to_pylist():
+            carried.setdefault(line["_key"], set()).add(frozenset(line["ids"].split(",")))
+        for key, sets in carried.items():
+            kept = [row for row in why(str(path), key, most=None) if row.outcome == "kept"]
+            assert {frozenset(name for _, name, _ in roots(row)) for row in kept} == sets, key

@@ -99,7 +99,7 @@ def _todo(plan: Plan, plain: Plan, machine: Cluster) -> dict[str, Any]:
         rows = sum(u.split.rows for u in units)
         left = rows - sum(receipts.values())
         why = f"goes on with run {old.run}"
-        return _work(left, rows, len(units) - len(receipts), why, resumes=old.run)
+        return _work(left, rows, old.known() - len(receipts), why, resumes=old.run)
     versions = nothing_to_do(plan) if states else None
     if versions is not None:
         return {"in_sync": True, "rows": 0, "units": 0, "versions": versions, "resumes": None}

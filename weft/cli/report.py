@@ -59,7 +59,8 @@ def report_of(dataset: Dataset, journal: Journal) -> Report:
     from weft.cli.datasets import began, primary, state_of, steps_of
     from weft.pipelines.observe.report import make_report
 
-    about, state = journal.about(), state_of(dataset, journal)
+    state, units = state_of(dataset, journal), primary(journal).known()
+    about = {**journal.about(), "units": units}
     receipts = [(r["rows"], r["samples"]) for r in primary(journal).receipts()]
     started = began(journal.run)
     committed = list(_committed(about["datasets"], journal.run))

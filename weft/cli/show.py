@@ -30,6 +30,7 @@ def command(dataset: str, run: str | None) -> None:
     about, state = journal.about(), state_of(found, journal)
     steps = steps_of(journal, state)
     done = sum(1 for _ in primary(journal).receipts_path.glob("*.json"))
+    about["units"] = primary(journal).known()  # with those of later phases
     about.pop("targets", None)  # tokens of the storage, of no use to people
     document = {**about, "state": state, "units_done": done, "steps": steps}
     emit(document, "\n".join(_lines(about, state, steps, done)))

@@ -168,8 +168,9 @@ class Exchange:
         return [self.kind, list(self.by), self.partitions, self.descending, self.limit]
 
     def __str__(self) -> str:
+        kind = "" if self.kind == "sort" and not self.by else self.kind
         by = f"by {', '.join(self.by)}" if self.by else ""
+        order = "descending" if self.descending else ""
         cut = f"into {self.partitions}" if self.kind == "shuffle" else ""
         first = f"first {self.limit:,} of each unit" if self.limit is not None else ""
-        order = "descending" if self.descending else ""
-        return " ".join(part for part in (self.kind, by, order, cut, first) if part)
+        return " ".join(part for part in (kind, by, order, cut, first) if part)

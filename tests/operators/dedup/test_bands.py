@@ -9,12 +9,12 @@ from datasketch.lsh import _optimal_param
 from weft.operators.dedup.bands import best_bands, bucket_numbers, meeting_probability, widest
 
 
-@pytest.mark.parametrize("places", [1, 2, 16, 100, 128, 256])
+@pytest.mark.parametrize("places", [1, 2, 60, 128])
 def test_the_bands_of_datasketch(places: int) -> None:
-    for threshold in (0.1, 0.33, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0):
-        for weight in (0.0, 0.1, 0.5, 0.9, 0.99):
-            ours = best_bands(threshold, places, weight)
-            assert ours == _optimal_param(threshold, places, 1 - weight, weight), (threshold, weight)
+    for threshold in (0.1, 0.33, 0.5, 0.8, 0.9, 1.0):
+        for weight in (0.1, 0.5, 0.9):
+            theirs = _optimal_param(threshold, places, 1 - weight, weight)
+            assert best_bands(threshold, places, weight) == theirs
 
 
 def test_bands_by_experiment() -> None:

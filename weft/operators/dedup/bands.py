@@ -21,7 +21,8 @@ def bucket_numbers(parts: Numbers) -> npt.NDArray[np.int64]:
     Values of one band that are equal have one bucket; others, and those of other bands, have
     not, but for one pair in 2⁶⁴.
     """
-    numbers = np.broadcast_to(np.arange(1, parts.shape[1] + 1, dtype=np.uint64), parts.shape[:2])
+    bands = _scattered(np.arange(parts.shape[1], dtype=np.uint64))
+    numbers = np.broadcast_to(bands, parts.shape[:2])
     for place in range(parts.shape[2]):
         numbers = _scattered(numbers ^ parts[:, :, place])
     return numbers.view(np.int64)

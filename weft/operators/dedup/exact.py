@@ -53,7 +53,9 @@ class Exact(Compose):
     def compose(self, rows: Any, **columns: str) -> Rows:
         """Hash, group, and keep the best of each group."""
         names, content = tuple(rows.columns), columns["content"]
-        hashed = ranked(rows, self.prefer).apply(ContentHash(), content=content, content_hash=_HASH)
+        hashed = ranked(self.name, rows, self.prefer).apply(
+            ContentHash(), content=content, content_hash=_HASH
+        )
         if self.against is not None:
             held = self.against.apply(ContentHash(), content=content, content_hash=_HASH)
             hashed = hashed.join(held.select(_HASH), on=_HASH, how="anti")

@@ -11,9 +11,8 @@ import numpy.typing as npt
 from weft.errors import DefinitionError
 from weft.operators.dedup.bands import bucket_numbers
 from weft.operators.dedup.linking import Signatures
-from weft.operators.dedup.steps import Buckets, Link, drop_near
+from weft.operators.dedup.steps import Buckets, Link, Near, drop_near
 from weft.pipelines.fields import fields
-from weft.pipelines.grouping import Compose
 from weft.pipelines.types import Int64, Text, UInt64
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class NearImages(Compose):
+class NearImages(Near):
     """Keep one image of those that look nearly the same, and drop the others.
 
     Reads `hash`, 64 bits: `phash` or `dhash` of `image.PerceptualHash`. Two images are near if
@@ -67,9 +66,8 @@ class NearImages(Compose):
     def compose(self, rows: Any, **columns: str) -> Rows:
         """Buckets by bands of bits, and pairs by all bits."""
         return drop_near(
-            rows, columns["hash"], HashBuckets(self.distance), HashLink(self.distance),
-            against=self.against, prefer=self.prefer, cluster=self.cluster,
-        )  # fmt: skip
+            self, rows, columns["hash"], HashBuckets(self.distance), HashLink(self.distance)
+        )
 
 
 @dataclass(frozen=True)

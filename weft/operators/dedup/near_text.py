@@ -12,9 +12,8 @@ import numpy.typing as npt
 from weft.errors import DefinitionError
 from weft.operators.dedup.bands import best_bands, bucket_numbers
 from weft.operators.dedup.linking import Signatures
-from weft.operators.dedup.steps import Buckets, Link, check_share, drop_near
+from weft.operators.dedup.steps import Buckets, Link, Near, check_share, drop_near
 from weft.pipelines.fields import fields
-from weft.pipelines.grouping import Compose
 from weft.pipelines.types import Int64, Tensor, Text
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ _MINHASH = Tensor("uint32", (None,))
 
 
 @dataclass(frozen=True)
-class NearText(Compose):
+class NearText(Near):
     """Keep one text of those that are nearly the same, and drop the others.
 
     Reads `minhash`, the signatures that `text.MinHash` writes. Two texts are near if the share
@@ -78,10 +77,7 @@ class NearText(Compose):
                 "length. Expected those of text.MinHash, which all have one length."
             )
         bands, width = best_bands(self.threshold, places, self.miss_weight)
-        return drop_near(
-            rows, column, TextBuckets(bands, width), TextLink(self.threshold),
-            against=self.against, prefer=self.prefer, cluster=self.cluster,
-        )  # fmt: skip
+        return drop_near(self, rows, column, TextBuckets(bands, width), TextLink(self.threshold))
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ import numpy.typing as npt
 from weft.errors import DefinitionError
 from weft.operators.dedup.bands import bucket_numbers, widest
 from weft.operators.dedup.linking import Signatures
-from weft.operators.dedup.steps import Buckets, Link, check_share, drop_near
+from weft.operators.dedup.steps import Buckets, Link, Near, check_share, drop_near
 from weft.pipelines.fields import fields
-from weft.pipelines.grouping import Compose
 from weft.pipelines.types import Embedding, Int64, Text
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ _PLANE = 2.0**10
 
 
 @dataclass(frozen=True)
-class NearVectors(Compose):
+class NearVectors(Near):
     """Keep one row of those whose embeddings point nearly the same way, and drop the others.
 
     Reads `embedding`. Two rows are near if the cosine of their vectors is at least `similarity`
@@ -107,10 +106,7 @@ class NearVectors(Compose):
                 "length, such as Embedding(384)."
             )
         buckets = VectorBuckets(dim, self.bands, self.bits, self.seed)
-        return drop_near(
-            rows, column, buckets, VectorLink(self.similarity),
-            against=self.against, prefer=self.prefer, cluster=self.cluster,
-        )  # fmt: skip
+        return drop_near(self, rows, column, buckets, VectorLink(self.similarity))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from weft.errors import DefinitionError
 from weft.operators.dedup.components import stars
 from weft.operators.dedup.linking import Signatures, near_pairs
 from weft.pipelines.fields import fields
-from weft.pipelines.grouping import Group
+from weft.pipelines.grouping import Compose, Group
 from weft.pipelines.operator import BatchView, Expand, Map, Row
 from weft.pipelines.types import Arrow, Float64, Int32, Int64, Text, Type, Values
 
@@ -172,18 +172,18 @@ def _stars(one: Sequence[str], other: Sequence[str]) -> dict[str, list[str]]:
     return {"members": members, "roots": roots}
 
 
-def drop_near(
-    rows: Rows,
-    column: str,
-    buckets: Buckets,
-    link: Link,
-    *,
-    against: Rows | None,
-    prefer: str | None,
-    cluster: str | None,
-) -> Rows:
+class Near(Compose):
+    """What the operators on near rows have in common."""
+
+    prefer: str | None
+    against: Rows | None
+    cluster: str | None
+
+
+def drop_near(operator: Near, rows: Rows, column: str, buckets: Buckets, link: Link) -> Rows:
     """`rows` without those of which a better one is near, or with the key of that one."""
-    named = ranked(rows, prefer)
+    against, prefer, cluster = operator.against, operator.prefer, operator.cluster
+    named = ranked(operator.name, rows, prefer)
     name = Name(link.reads["signature"], ranked=prefer is not None)
     given: dict[str, Any] = {"rank": RANK} if prefer is not None else {}
     named = named.apply(name, key="_key", signature=column, name=NAME, **given)
@@ -208,11 +208,17 @@ def drop_near(
     return marked.select(*rows.columns, cluster)
 
 
-def ranked(rows: Rows, prefer: str | None) -> Rows:
-    """`rows` with the number that says which of them is preferred."""
+def ranked(operator: str, rows: Rows, prefer: str | None) -> Rows:
+    """`rows` with the number that says which of them is preferred.
+
+    Raises:
+        DefinitionError: there is no such column of numbers.
+    """
     if prefer is None:
         return rows
-    rows.columns.require(prefer)
+    kind = rows.columns.require(prefer)
+    if not (pa.types.is_integer(kind.storage) or pa.types.is_floating(kind.storage)):
+        raise DefinitionError(f"{operator}: prefer={prefer!r} is {kind}; expected numbers.")
     return rows.with_columns(pl.col(prefer).cast(pl.Float64).alias(RANK))
 
 

@@ -114,7 +114,7 @@ def broadcast_side(plan: Plan, step: Step, files: Files) -> Batch:
     right, types = step.inputs[1], plan.step(step.inputs[1]).columns
     size = sum(f["bytes"] for f in files[right])
     if size > room():
-        raise TooLarge(_too_large(step.id, f"the right side, {format_bytes(size)},", ""))
+        raise TooLarge(_too_large(step.id, f"the right side, {format_bytes(size)},"))
     found = list(read_kept(files[right], types))
     return concat_batches(found) if found else nothing_kept(types)
 
@@ -233,7 +233,8 @@ def _bounded(step: Step, batches: Iterator[Batch], by: Sequence[str]) -> Iterato
         columns = [*batch.columns.values(), *batch.envelope.values()]
         size += sum(c.array.nbytes for c in columns)
         if size > limit:
-            raise TooLarge(_too_large(step.id, f"more than {format_bytes(limit)}", _key(batch, by)))
+            what = f"more than {format_bytes(limit)} of rows"
+            raise TooLarge(_too_large(step.id, what, _key(batch, by)))
         yield batch
 
 
@@ -243,12 +244,13 @@ def _key(batch: Batch, by: Sequence[str]) -> str:
         return ""
     frame = pl.DataFrame({n: pl.Series(batch.column(n).array) for n in by})
     first = frame.group_by(by).len().sort("len", descending=True).row(0)
-    return f" Most of them have {', '.join(f'{n}={v!r}' for n, v in zip(by, first, strict=False))}."
+    key = ", ".join(f"{n}={v!r}" for n, v in zip(by, first, strict=False))
+    return f" Their most frequent key is {key}."
 
 
-def _too_large(step: str, what: str, key: str) -> str:
+def _too_large(step: str, what: str, key: str = "") -> str:
     return (
-        f"{step}: {what} would have to be in memory at once, and a worker here has room for "
-        f"{format_bytes(room())} of rows.{key} Nothing was published. Leave out columns with "
-        "select(), drop rows before, or use machines with more memory for each CPU."
+        f"{step}: {what} would have to be in memory at once; a worker here has room for "
+        f"{format_bytes(room())}.{key} Nothing was published. Leave out columns with select(), "
+        "drop rows before, or use machines with more memory for each CPU."
     )

@@ -172,7 +172,7 @@ class StageWorker:
         receipt: Receipt = {
             "unit": cargo.unit.id,
             "phase": self.stage.phase,
-            "rows": cargo.unit.split.rows,
+            "rows": cargo.unit.split.rows if self._reads(cargo.unit) else 0,  # of sources
             "writes": writes,
             "kept": kept,
             "met": cargo.work.met,

@@ -119,9 +119,10 @@ def _estimate(
         case Group() as group:
             return _grouped(plan, step, group, inputs[0], found)
         case Order(limit=limit):
-            return _limited(inputs[0], limit)
+            kept = plan.step(step.inputs[0])
+            return _limited(found[kept.inputs[0]], limit)
         case Exchange(limit=limit) if limit is not None:
-            return inputs[0].at_most()  # cut in each unit
+            return inputs[0].at_most()  # each unit keeps so many, and the order then cuts them
         case _:
             return inputs[0]
 

@@ -160,7 +160,7 @@ class _Search:
                 says=record.steps[end.step]["says"],
                 children=end.children,
                 into=end.into,
-                faults=tuple(f for f in faults.get(end.key, ()) if _met(record, end, f)),
+                faults=tuple(f for f in faults.get(end.key, ()) if _is_of(record, end, f)),
                 origins=tuple(
                     next(sources) if s.how == "read" else _inside(record, s, inside) for s in steps
                 ),
@@ -188,18 +188,16 @@ class _Search:
         of = [e for e in of if end.read in (None, e.read)]  # keys of two reads may be the same
         way = record.way(end)
         born = _last(record, end, [e for e in of if e.step in way])
-        before = frozenset[str]().union(*(record.through(name) - {name} for name in born))
+        before = {met for ends in born.values() for e in ends for met in e.joined}
         if not born:
             yield _Step("read", _read_by(record, end, way), end.key)
         for name, ends in born.items():
             if ends[0].into is not None:
                 yield _Step("group", name, end.key, tuple(ends[: self._most]), len(ends))
             else:
-                met = tuple(m for m in end.joined if m[0] in before)
-                parents = tuple(replace(e, joined=e.joined or met) for e in ends)
-                yield _Step("child", name, ends[0].key, parents, ends[0].children or 0)
+                yield _Step("child", name, ends[0].key, tuple(ends), ends[0].children or 0)
         for join, key in end.joined:
-            if join not in before:
+            if (join, key) not in before:
                 right = [e for e in others.get(key, ()) if (e.outcome, e.step) == ("joined", join)]
                 yield _Step("join", join, key, tuple(right))
 
@@ -250,7 +248,7 @@ def _inside(record: Record, step: _Step, rows: Iterator[Row]) -> Origin:
     )
 
 
-def _met(record: Record, end: End, fault: Fault) -> bool:
+def _is_of(record: Record, end: End, fault: Fault) -> bool:
     """Whether it is this row that met a fault, and not another of its key."""
     if fault.outcome == "failed":
         return (fault.outcome, fault.step) == (end.outcome, end.step)
@@ -266,14 +264,36 @@ def _lefts(end: End) -> list[str]:
 def _last(record: Record, end: End, of: Sequence[End]) -> dict[str, list[End]]:
     """The step that made a row and the rows it made it of: that which no other follows.
 
-    Where branches of a pipeline meet, rows of one key may have been made by several. The
-    ``_source`` tells them apart, but for rows that two steps made of the same ones.
+    Where branches of a pipeline meet, several may have made a row of that key. What it and they
+    had met and the ``_source`` tell them apart, but for rows that two steps made of one.
     """
-    made = _by((e.step, e) for e in of)
+    made = {
+        name: e for name, e in _by((e.step, e) for e in of).items() if _met(record, end, name, e)
+    }
     followed = {name for other in made for name in record.through(other) - {other}}
     last = {name: ends for name, ends in made.items() if name not in followed}
-    fits = {name: ends for name, ends in last.items() if _version_of(ends) & {end.source}}
-    return fits if len(last) > 1 and fits else last
+    if len(last) == 1:
+        return last
+    alike = {
+        name: [e for e in ends if e.into is not None or e.joined == _before(record, end, name)]
+        for name, ends in last.items()
+    }
+    fits = {name: ends for name, ends in alike.items() if _version_of(ends) & {end.source}}
+    return {name: ends for name, ends in fits.items() if ends} or last
+
+
+def _met(record: Record, end: End, name: str, of: Sequence[End]) -> bool:
+    """Whether a row that a step made can have met what this one met: what it was made of met it
+    before, unless that is a group, or the row met it later."""
+    grouped = of[0].into is not None
+    through = frozenset[str]() if grouped else record.through(name)
+    return all(join in through or name in record.through(join) for join, _ in end.joined)
+
+
+def _before(record: Record, end: End, name: str) -> tuple[tuple[str, str], ...]:
+    """What joins had brought to the row before the step that made it."""
+    before = record.through(name) - {name}
+    return tuple(met for met in end.joined if met[0] in before)
 
 
 def _version_of(ends: Sequence[End]) -> set[str]:

@@ -246,7 +246,8 @@ def _swap(
     while better:
         better = False
         for row in rows:
-            for i, (a, b) in enumerate(pairwise(row)):
+            for i in range(len(row) - 1):
+                a, b = row[i : i + 2]
                 if crossings(a, b) > crossings(b, a):
                     row[i : i + 2] = b, a
                     places[a], places[b] = i + 1, i

@@ -104,6 +104,10 @@ class Journal:
         path = self._phase_path(phase)
         return _units(path) if path.exists() else None
 
+    def known(self) -> int:
+        """How many units there are, as far as the phases have begun."""
+        return sum(len(_units(path)) for path in self.path.glob("units*.arrow"))
+
     def _phase_path(self, phase: int) -> Path:
         return self.path / f"units-{phase + 1}.arrow"
 

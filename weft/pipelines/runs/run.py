@@ -254,7 +254,7 @@ class _Attempt:
         units, receipts = journal.units(), list(journal.receipts())
         targets = _targets(about)
         self.listener.notice(
-            f"Going on with run {journal.run}: {len(receipts)} of {len(units)} units are done."
+            f"Going on with run {journal.run}: {len(receipts)} of {journal.known()} units are done."
         )
         return self._work(execute, _Job(journal, units, targets, receipts, about))
 
@@ -284,7 +284,7 @@ class _Attempt:
             self._set_state(journal, "interrupted")
             done = len(list(journal.receipts()))  # some may have ended since the last was seen
             raise Interrupted(
-                f"Run {journal.run} was stopped; {done} of {len(job.units)} units are "
+                f"Run {journal.run} was stopped; {done} of {journal.known()} units are "
                 "done and kept. `weft resume` goes on with the rest."
             ) from None
         except OverBudget as error:
@@ -325,10 +325,10 @@ class _Attempt:
 
         Rows of the source that are `unchanged` count for the share of the error budget.
         """
-        receipts, reads = job.receipts, {u.id for u in job.units}
+        receipts = job.receipts
         done = {r["unit"] for r in receipts}
         before = len(receipts)
-        resumed = sum(r["rows"] for r in receipts if r["unit"] in reads)
+        resumed = sum(r["rows"] for r in receipts)
         rows = sum(u.split.rows for u in job.units)
         books = sum_books(self.plan, (r["books"] for r in receipts))
         samples = [s for r in receipts for s in r["samples"]]
@@ -343,7 +343,7 @@ class _Attempt:
                     continue
                 done.add(receipt["unit"])
                 receipts.append(receipt)
-                reached += receipt["rows"] if receipt["unit"] in reads else 0
+                reached += receipt["rows"]
                 samples += receipt["samples"]
                 for name, line in sum_books(self.plan, [receipt["books"]]).items():
                     books[name].add(line)
