@@ -143,6 +143,26 @@ def branched(out: str = "branched", log: str = ""):
     }
 
 
+@weft.pipeline
+def met(out: str = "met", log: str = ""):
+    """One decode for a join, a group, a union, a fan-out and children brought back."""
+    shared = weft.read(source()).apply(counted.replace(log=log)).apply(Square(), n="counted")
+    shared = shared.with_columns(digit=pl.col("n") % 7)
+    digits = shared.group("digit", n_rows=pl.len(), most=pl.col("n").max())
+    joined = shared.select("n", "digit", "image").join(
+        digits.where(pl.col("digit") < 5), on="digit", how="left"
+    )
+    means = joined.where(pl.col("n") >= 90).apply(Mean()).select("n", "most", "mean", "image")
+    both = digits.select("digit").union(shared.where(pl.col("n") < 3).select("digit"))
+    back = shared.apply(copies).group("_parent", copies=pl.len(), last=pl.col("copy").last())
+    return {
+        "digits": digits.write(Memory(out + "-digits")),
+        "means": means.write(Memory(out + "-means")),
+        "both": both.write(Memory(out + "-both")),
+        "back": back.write(Memory(out + "-back")),
+    }
+
+
 def mean(n: int) -> float:
     return float(np.float32((n % 256) / 255.0))
 
@@ -199,16 +219,37 @@ def expected() -> dict[str, dict[str, list[dict]]]:
                 {"_key": k, "id": k, "n": n, "text": t, "counted": n} for k, n, t in rows
             ],
         },
+        "met": {
+            "met-digits": [
+                {"_key": str(d), "digit": d, "n_rows": len(range(d, 100, 7)),
+                 "most": max(range(d, 100, 7))}
+                for d in range(7)
+            ],
+            "met-means": [
+                {"_key": k, "n": n, "most": max(range(n % 7, 100, 7)) if n % 7 < 5 else None,
+                 "mean": mean(n), "image": [n % 256] * (n % 5 + 1) ** 2}
+                for k, n, _ in rows
+                if n >= 90
+            ],
+            "met-both": [{"_key": str(d), "digit": d} for d in range(7)]
+            + [{"_key": k, "digit": n % 7} for k, n, _ in rows if n < 3],
+            "met-back": [
+                {"_key": k, "copies": n % 3, "last": 100 * n + n % 3 - 1}
+                for k, n, _ in rows
+                if n % 3
+            ],
+        },
     }  # fmt: skip
 
 
 PIPELINES = {
     "chain": chain, "failing": failing, "nulled": nulled,
     "pooled": pooled, "expanded": expanded, "branched": branched,
+    "met": met,
 }  # fmt: skip
 
 
 def build(name: str, folder: Path) -> Pipeline:
     """The pipeline of that name; what it counts goes to `folder`."""
-    extra = {"log": str(folder / "calls")} if name == "branched" else {}
+    extra = {"log": str(folder / "calls")} if name in ("branched", "met") else {}
     return PIPELINES[name](out=name, **extra)

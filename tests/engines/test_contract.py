@@ -43,9 +43,10 @@ def test_rows_are_the_expected_ones(name: str, engine: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_shared_work_happens_once(engine: str, tmp_path: Path) -> None:
-    p.build("branched", tmp_path).run(engine=engine, cluster=TWO)
-    assert (tmp_path / "calls").stat().st_size == 100  # three consumers, one call a row
+@pytest.mark.parametrize("name", ["branched", "met"])
+def test_shared_work_happens_once(name: str, engine: str, tmp_path: Path) -> None:
+    p.build(name, tmp_path).run(engine=engine, cluster=TWO)
+    assert (tmp_path / "calls").stat().st_size == 100  # three consumers and more, one call a row
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -162,6 +162,11 @@ class Dag:
     def some(self) -> Stream:
         return self.chance.choice(self.streams[-4:])
 
+    def children(self) -> Stream:
+        """Rows that can be brought back to their parents, often."""
+        found = [s for s in self.streams if _parents(s)]
+        return self.chance.choice(found) if found and self.chance.random() < 0.4 else self.some()
+
     def add(
         self, rows: Any, expected: list[Row], *above: Stream, ordered: bool,
         dropped: int = 0, failed: int = 0, sorted_by: tuple[str, ...] = (),
@@ -245,8 +250,9 @@ def read(dag: Dag, name: str) -> None:
 def grow(dag: Dag, name: str) -> None:
     """One more verb; what it makes is called `name`."""
     verbs = [
-        applied, applied, where, with_columns, select, union, union, join, join, asof,
-        aggregated, grouped, collected, ordered, ordered, sample, expanded,
+        applied, applied, where, with_columns, select, union, union, join, join, join, asof,
+        aggregated, aggregated, grouped, grouped, collected, ordered, ordered, sample,
+        expanded, expanded,
     ]  # fmt: skip
     for _ in range(8):
         if dag.chance.choice(verbs)(dag, name):
@@ -522,10 +528,10 @@ def _group_row(key: tuple[Any, ...], by: Sequence[str], rows: list[Row]) -> Row:
 
 
 def _by(dag: Dag, stream: Stream) -> list[str]:
-    if _parents(stream) and dag.chance.random() < 0.5:
+    if _parents(stream) and dag.chance.random() < 0.7:
         return ["_parent"]
     fields = [*stream.keyable, "_key"]
-    return dag.chance.sample(fields, min(len(fields), dag.chance.choice([0, 1, 1, 1, 2])))
+    return dag.chance.sample(fields, min(len(fields), dag.chance.choice([0, 1, 1, 2, 2])))
 
 
 def _parents(stream: Stream) -> bool:
@@ -540,7 +546,7 @@ def _parents(stream: Stream) -> bool:
 
 
 def aggregated(dag: Dag, name: str) -> bool:
-    stream = dag.some()
+    stream = dag.children()
     by = _by(dag, stream)
     x = dag.chance.choice([*stream.numbers, None])
     made: dict[str, tuple[pl.Expr, Callable[[list[Any]], Any]]] = {
@@ -571,7 +577,7 @@ def aggregated(dag: Dag, name: str) -> bool:
 
 
 def grouped(dag: Dag, name: str) -> bool:
-    stream = dag.some()
+    stream = dag.children()
     wide = [c for c in stream.numbers if stream.rows.columns[c].storage == pa.int64()]
     if not wide:
         return False

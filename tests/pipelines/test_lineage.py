@@ -648,6 +648,55 @@ def test_a_join_of_two_groups(tmp_path: Path) -> None:
     assert [row.key for row in origin(joined).rows] == ["b"]
 
 
+def test_children_of_one_key_of_two_steps(tmp_path: Path) -> None:
+    """Branches expand one row, one of them after a join; what the children met tells them apart."""
+    steps = {
+        "read": files("f"),
+        "read_2": files("right"),
+        "join": step("join", "read", "read_2"),
+        "pages": step("apply", "read"),
+        "crop": step("apply", "join"),
+        "group": step("group", "crop"),
+        "union": step("union", "pages", "crop", "join", "group"),
+        "write": step("write", "union"),
+    }
+    met = {"joined": [{"step": "join", "key": "r"}]}
+    parent = {"_key": "a", "outcome": "expanded", "children": 1, "read": "read"}
+    child = {"_key": "a#0", "_parent": "a", "read": "read"}
+    uri = by_hand(
+        tmp_path / "c.lance",
+        steps,
+        {**parent, "step": "pages"},
+        {**parent, "step": "crop", **met},
+        child,
+        {**child, **met},
+        {**child, **met, "outcome": "grouped", "step": "group", "into": "a"},
+        {"_key": "r", "outcome": "joined", "step": "join", "read": "read_2"},
+        {"_key": "a", "read": "read", **met},
+    )
+    found = [[o.step for o in row.origins] for row in why(uri, "a#0")]
+    assert found == [["pages"], ["crop"], ["crop"]]
+    kept = why(uri, "a")[0]
+    assert [o.step for o in kept.origins] == ["read", "join"]  # the group's row has met nothing
+
+
+def test_groups_of_one_key(tmp_path: Path) -> None:
+    """Two groups have a row of one key; the version of each is that of its own members."""
+    one, two = (
+        pa.table({"id": ids, "k": [1] * len(ids)}) for ids in (["a", "b", "é"], ["c", "it's"])
+    )
+    out = str(tmp_path / "o.lance")
+
+    @weft.pipeline
+    def groups(out: str) -> Any:
+        made = [weft.read(Arrow(t, key="id")).group("k", n=pl.len()) for t in (one, two)]
+        return made[0].union(made[1]).write(Lance(out))
+
+    run(groups(out=out))
+    found = {tuple(sorted(key for _, key, _ in roots(row))) for row in why(out, "1")}
+    assert found == {("a", "b", "é"), ("c", "it's")}
+
+
 # Random chains against a reference that follows every row by hand.
 
 TEXTS = st.dictionaries(

@@ -72,7 +72,7 @@ def test_the_candidates_of_datasketch(threshold: float, weight: float) -> None:
     }
     assert ours == theirs
     for n, m in theirs:
-        near = TextLink(threshold).near(minhashes[[n]], minhashes[[m]])[0]
+        near = TextLink(threshold).near(minhashes[[n]], minhashes[[m]])[0, 0]
         assert near == (made[n].jaccard(made[m]) >= threshold)
 
 
@@ -82,7 +82,7 @@ def test_exactly_at_the_threshold() -> None:
     for equal in range(11):
         other = np.where(np.arange(10) < equal, 0, 1).astype(np.uint32)[None]
         for tenths in range(1, 11):
-            assert TextLink(tenths / 10).near(one, other)[0] == (equal >= tenths)
+            assert TextLink(tenths / 10).near(one, other)[0, 0] == (equal >= tenths)
 
 
 def test_every_pair(deduplicate: Callable[..., Any]) -> None:

@@ -16,16 +16,18 @@ import numpy.typing as npt
 
 Signatures = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
+Pairs = Iterator[tuple[Indices, Indices]]
 
 Near = Callable[[Signatures, Signatures], npt.NDArray[np.bool_]]
-"""Whether ``one[i]`` and ``other[i]`` are near; `one` may have one row, for all of `other`."""
+"""For each of some things and each of others whether they are near, as a matrix; or such
+matrices for many pairs of sets at once, as `numpy.matmul` does it."""
 
-_SMALL = 128
+_SMALL = 512
 """Members of a bucket up to which all pairs are judged at once, with those of other buckets:
 below, calls of NumPy cost more than comparisons that could be spared."""
 
-_VALUES = 1 << 20
-"""Values of signatures that are compared at once: 4 or 8 MiB, of each side."""
+_VALUES = 1 << 22
+"""Values of signatures that are compared at once: 4 MiB of answers, or 32 of numbers."""
 
 
 def near_pairs(buckets: Indices, signatures: Signatures, near: Near) -> tuple[Indices, Indices]:
@@ -40,16 +42,16 @@ def near_pairs(buckets: Indices, signatures: Signatures, near: Near) -> tuple[In
         return shared, shared
     first = _first_equal(signatures[shared])
     pairs = [(shared, shared[first])]
-    alone = np.unique(np.stack([buckets[shared], first]), axis=1)
-    rows, sizes = shared[alone[1]], np.unique(alone[0], return_counts=True)[1]
-    large = np.repeat(sizes > _SMALL, sizes)
-    for one, other in _all_pairs(sizes[sizes <= _SMALL], _VALUES // max(1, signatures[:1].size)):
-        left, right = rows[~large][one], rows[~large][other]
-        close = near(signatures[left], signatures[right])
-        pairs.append((left[close], right[close]))
+    buckets, first = np.unique(np.stack([buckets[shared], first]), axis=1)
+    rows, sizes = shared[first], np.unique(buckets, return_counts=True)[1]
     starts = np.cumsum(sizes) - sizes
-    for start, size in zip(starts[sizes > _SMALL], sizes[sizes > _SMALL], strict=True):
-        pairs += _grown(rows[start : start + size], signatures, near)
+    for size in np.unique(sizes[sizes > 1]).tolist():
+        members = rows[starts[sizes == size][:, None] + np.arange(size)]
+        if size <= _SMALL:
+            pairs += _all_at_once(members, signatures, near)
+        else:
+            for some in members:
+                pairs += _grown(some, signatures, near)
     one, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
     return one[one != other], other[one != other]
 
@@ -69,25 +71,19 @@ def _first_equal(signatures: Signatures) -> Indices:
     return np.asarray(first[number])
 
 
-def _all_pairs(sizes: Indices, most: int) -> Iterator[tuple[Indices, Indices]]:
-    """The pairs of places in runs of these sizes, one run after the other, about `most` at once."""
-    places = np.arange(int(sizes.sum()))
-    after = np.repeat(np.cumsum(sizes), sizes) - places - 1  # partners of each place
-    ends = np.cumsum(after)
-    start = 0
-    while start < len(places):
-        done = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, done + most, side="right")))
-        counts = after[start:stop]
-        one = np.repeat(places[start:stop], counts)
-        before = np.repeat(np.cumsum(counts) - counts, counts)
-        yield one, one + 1 + np.arange(len(one)) - before
-        start = stop
+def _all_at_once(members: Indices, signatures: Signatures, near: Near) -> Pairs:
+    """The near pairs of buckets of one size, buckets x members."""
+    size = members.shape[1]
+    step = max(1, _VALUES // (size * size * max(1, signatures[:1].size)))
+    for start in range(0, len(members), step):
+        some = members[start : start + step]
+        close = near(signatures[some], signatures[some])
+        bucket, one, other = np.nonzero(np.triu(close, 1))
+        yield some[bucket, one], some[bucket, other]
 
 
-def _grown(rows: Indices, signatures: Signatures, near: Near) -> list[tuple[Indices, Indices]]:
+def _grown(rows: Indices, signatures: Signatures, near: Near) -> Pairs:
     """Pairs that connect what is near among `rows`: each row reaches for those not reached yet."""
-    pairs: list[tuple[Indices, Indices]] = []
     reached: list[int] = []
     while len(rows):
         if not reached:
@@ -95,13 +91,12 @@ def _grown(rows: Indices, signatures: Signatures, near: Near) -> list[tuple[Indi
         one = reached.pop()
         close = _near_to(one, rows, signatures, near)
         found, rows = rows[close], rows[~close]
-        pairs.append((found, np.full(len(found), one)))
+        yield found, np.full(len(found), one)
         reached += found.tolist()
-    return pairs
 
 
 def _near_to(one: int, rows: Indices, signatures: Signatures, near: Near) -> npt.NDArray[np.bool_]:
     step = max(1, _VALUES // max(1, signatures[:1].size))
     me = signatures[one : one + 1]
-    parts = [near(me, signatures[rows[i : i + step]]) for i in range(0, len(rows), step)]
+    parts = [near(me, signatures[rows[i : i + step]])[0] for i in range(0, len(rows), step)]
     return np.concatenate(parts) if parts else np.zeros(0, np.bool_)

@@ -101,12 +101,13 @@ class HashLink(Link):
 
     def near(self, one: Signatures, other: Signatures) -> npt.NDArray[np.bool_]:
         """Few enough differing bits."""
-        return np.asarray(_ones(one ^ other) <= self.distance)
+        differing = np.expand_dims(one, -1) ^ np.expand_dims(other, -2)
+        return np.asarray(_ones(differing) <= self.distance)
 
 
 def _ones(numbers: Signatures) -> npt.NDArray[np.uint8]:
     """How many bits of each number are set; NumPy 1 cannot say."""
     if hasattr(np, "bitwise_count"):
         return np.asarray(np.bitwise_count(numbers))
-    bits = np.unpackbits(numbers[:, None].view(np.uint8), axis=1)
-    return np.asarray(bits.sum(axis=1, dtype=np.uint8))
+    bits = np.unpackbits(numbers[..., None].view(np.uint8), axis=-1)
+    return np.asarray(bits.sum(axis=-1, dtype=np.uint8))

@@ -156,7 +156,7 @@ class VectorLink(Link):
 
     def near(self, one: Signatures, other: Signatures) -> npt.NDArray[np.bool_]:
         """Cosines, of whole numbers."""
-        cosines = other @ one[0] if len(one) == 1 else np.einsum("ij,ij->i", one, other)
+        cosines = one @ np.swapaxes(other, -1, -2)
         return np.asarray(cosines >= (self.similarity - _ERROR) * _UNIT**2)
 
 

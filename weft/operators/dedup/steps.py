@@ -123,7 +123,8 @@ class Link(Group):
     dtype: ClassVar[type[np.generic]]  # of signatures
 
     def near(self, one: Signatures, other: Signatures) -> npt.NDArray[np.bool_]:
-        """Whether prepared signatures are near, row by row; see `linking.Near`."""
+        """Whether prepared signatures are near, each of one and each of the other: see
+        `linking.Near`."""
         raise NotImplementedError
 
     def prepare(self, signatures: Signatures) -> Signatures:

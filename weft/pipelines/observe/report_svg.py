@@ -62,12 +62,18 @@ def _band(report: Report, band: Band, width: float) -> Markup:
             "rect", class_="band", x=1, y=px(band.y), width=px(width - 2),
             height=px(band.height), rx=10,
         ),
-        label(18, y, f"Stage {band.index + 1}", "name"),
+        label(18, y, f"Stage {band.index + 1}{_phase(report, stage)}", "name"),
         label(18, y + _LINE, cut(_workers(report, band.index, kind), 23), "soft"),
         label(18, y + 2 * _LINE, cut(stage["needs"], 23), "soft"),
         [] if busy is None else _busy(y + 3 * _LINE, busy),
         class_="stage",
     )  # fmt: skip
+
+
+def _phase(report: Report, stage: Mapping[str, Any]) -> str:
+    """The phase of a stage, in runs of several; journals of old do not name it."""
+    several = any(s.get("phase", 0) for s in report.stages)
+    return f", phase {stage['phase'] + 1}" if several else ""
 
 
 def _workers(report: Report, index: int, kind: str) -> str:
