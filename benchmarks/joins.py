@@ -9,6 +9,7 @@ From Lance to Lance: up to a million rows of about 140 bytes, and 100,000 to joi
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import tempfile
@@ -34,7 +35,7 @@ WEFT = ("local", "ray")
 ROWS = (100_000, 300_000, 1_000_000)
 PEAK_BYTES = 4 * 2**30
 FLAT = 1.2
-"""Time per row with the most rows, over that with the fewest: at most."""
+"""At most so many times as long for each row, with ten times the rows."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,7 +78,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         return tuple(sorted(int(n) for n in names(text)))
 
     parser.add_argument("--folder", help="keeps the input between runs (default: temporary)")
-    parser.add_argument("--rows", type=numbers, default=ROWS, help="of the left (default: %(default)s)")
+    parser.add_argument(
+        "--rows", type=numbers, default=ROWS, help="of the left (default: up to a million)"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--contenders", type=names, default=tuple(CONTENDERS), help=",".join(CONTENDERS)
@@ -127,7 +130,7 @@ def _measure(workload: str, folder: Path, options: argparse.Namespace) -> dict[s
             name: {str(rows): _figures(rows, found) for rows, found in sizes.items()}
             for name, sizes in by_name.items()
         },
-        "flatness": {n: _flatness(by_name[n]) for n in WEFT if len(by_name.get(n, ())) > 1},
+        "flatness": {n: flatness(by_name[n]) for n in WEFT if len(by_name.get(n, ())) > 1},
         "ratios": _ratios({n: sizes[most] for n, sizes in by_name.items()}),
     }
 
@@ -146,9 +149,10 @@ def _figures(rows: int, runs: Sequence[Measured]) -> dict[str, float]:
     }
 
 
-def _flatness(sizes: Mapping[int, Sequence[Measured]]) -> dict[str, float]:
-    """Time per row with the most rows over that with the fewest; and of the rows that the largest
-    step adds over those that the one before it added, in which what a run costs once cancels out.
+def flatness(sizes: Mapping[int, Sequence[Measured]]) -> dict[str, float]:
+    """Time per row with the most rows over that with the fewest. What a run costs once hides in
+    it how time grows, so with three sizes there is also ``added``: time per row of those that the
+    largest has more than the middle one, over that of those which the middle one has more.
     """
     rows = sorted(sizes)
     found = {}
@@ -156,7 +160,7 @@ def _flatness(sizes: Mapping[int, Sequence[Measured]]) -> dict[str, float]:
         took = {n: statistics.median(getattr(r, what) for r in sizes[n]) for n in rows}
         found[what] = took[rows[-1]] / rows[-1] / (took[rows[0]] / rows[0])
         if len(rows) > 2:
-            slopes = [(took[b] - took[a]) / (b - a) for a, b in zip(rows, rows[1:], strict=False)]
+            slopes = [(took[b] - took[a]) / (b - a) for a, b in itertools.pairwise(rows)]
             found[f"added_{what}"] = slopes[-1] / slopes[-2]
     return found
 
@@ -184,10 +188,13 @@ def targets(workload: str, figures: Mapping[str, Any]) -> list[Target]:
     for name in WEFT:
         sizes = figures["contenders"].get(name, {})
         peak = max((f["peak_bytes"] for f in sizes.values()), default=None)
-        flat = figures["flatness"].get(name, {}).get("seconds")
+        flat = figures["flatness"].get(name, {})
         found += [
             Target(f"{workload}: {name}, peak bytes", peak, PEAK_BYTES, at_least=False),
-            Target(f"{workload}: {name}, time per row", flat, FLAT, at_least=False),
+            *(
+                Target(f"{workload}: {name}, {what} per row", flat.get(key), FLAT, at_least=False)
+                for what, key in (("time", "seconds"), ("added CPU time", "added_cpu_seconds"))
+            ),
         ]
     faster = figures["ratios"].get("ray/ray_data", {}).get("wall")
     return [*found, Target(f"{workload}: ray/ray_data", faster, 1.0)]

@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 import skimage.data
 import sklearn.datasets
+from hypothesis import settings
 from PIL import Image
 
 if TYPE_CHECKING:
     from weft.pipelines.resources import Cluster
+
+# An example may take long because the machine is busy, which says nothing about the law it tests.
+settings.register_profile("weft", deadline=None)
+settings.load_profile("weft")
 
 _FOLDERS = (
     Path(skimage.data.__file__).parent,

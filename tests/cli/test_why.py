@@ -105,6 +105,13 @@ def test_groups_and_joins(weft, answer, chain: Path) -> None:
     assert told[3] == "│  │  └─ read from halves.lance version 2 (run RUN)"
     assert told[-2] == "└─ joined with wide by join: inner on width -> name"
     assert told[-1].startswith("   └─ read from Arrow(")
+    name = weft("why", "bands.lance", "27", "name").stdout.splitlines()[-2:]
+    assert name[0] == "name, by join: inner on width -> name"
+    assert name[1].startswith("└─ name, read from Arrow(")
+    n = weft("why", "bands.lance", "27", "n").stdout.splitlines()[-1]
+    assert n == 'n, by group: by width -> len().alias("n")'
+    width = weft("why", "bands.lance", "27", "width").stdout
+    assert "\nwidth, read from halves.lance version 2\n└─ width, read from small" in width
     gone = weft("why", "bands.lance", "p007.jpg#1").stdout
     assert gone.startswith("p007.jpg#1: gone into 27 by group in bands.lance")
     offered = weft("why", "bands.lance", "none").stdout

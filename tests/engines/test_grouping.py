@@ -133,8 +133,8 @@ def test_aggregates_against_python(many: list[Row]) -> None:
     if many:
         ended = outcome(work, "grouped")
         assert ended.keys == [f"r{i}" for i in range(len(many))]
-        assert ended.sources == [f"v{i}" for i in range(len(many))]
-        assert ended.into == [keys[label] for label, _ in many]
+        assert ended.rows["_source"].to_pylist() == [f"v{i}" for i in range(len(many))]
+        assert ended.rows["into"].to_pylist() == [keys[label] for label, _ in many]
 
 
 def test_aggregates_against_pandas() -> None:
@@ -226,7 +226,7 @@ def test_without_columns_all_rows_are_one_group() -> None:
     assert out.keys == ["[]"]
     assert list(out.columns) == ["total"]
     assert list(out.columns["total"].values) == [3]
-    assert outcome(work, "grouped").into == ["[]"] * 3
+    assert outcome(work, "grouped").rows["into"].to_pylist() == ["[]"] * 3
 
 
 def test_no_rows_are_no_group() -> None:
@@ -328,7 +328,7 @@ def test_an_operator_sees_the_rows_of_each_group_in_order(many: list[Row]) -> No
     assert seen == list(expected.values())
     assert {r["label"]: r["total"] for r in listed(out)} == {k: sum(v) for k, v in expected.items()}
     # A row with null is a member of its group; a group of such rows alone is none.
-    into = {key for o in work.outcomes if o.kind == "grouped" for key in o.into}
+    into = {key for o in work.outcomes if o.kind == "grouped" for key in o.rows["into"].to_pylist()}
     assert into == set(out.keys)
     lost = [k for o in work.outcomes if o.kind == "dropped" for k in o.keys]
     assert lost == [f"r{i}" for i, (label, _) in enumerate(many) if label not in expected]
@@ -399,8 +399,8 @@ def test_children_come_back_to_their_parent() -> None:
         },
     ]  # fmt: skip
     ended = outcome(work, "grouped")
-    assert ended.parents == ["b.mp4", "b.mp4", "a.mp4"]
-    assert ended.into == ["b.mp4", "b.mp4", "a.mp4"]
+    assert ended.rows["_parent"].to_pylist() == ["b.mp4", "b.mp4", "a.mp4"]
+    assert ended.rows["into"].to_pylist() == ["b.mp4", "b.mp4", "a.mp4"]
 
 
 def test_children_of_children_come_back_to_children() -> None:
@@ -435,7 +435,7 @@ def test_other_groups_of_children_have_no_parent() -> None:
     out, work = run(children(_read=["read", None, "read"]), ("label",), n=pl.len())
     for name in ("_parent", "_index", "_count", "_read"):
         assert out.envelope[name].values == [None, None]
-    assert outcome(work, "grouped").reads == ["read", None, "read"]
+    assert outcome(work, "grouped").rows["read"].to_pylist() == ["read", None, "read"]
     joined = rows_of([("a", 1)])
     joined.envelope["_joined"] = joined.column("_joined")
     assert "_joined" not in run(joined, ("label",), n=pl.len())[0].envelope

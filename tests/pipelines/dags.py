@@ -1,19 +1,17 @@
 """Random graphs of all verbs, and the rows they must give, in plain Python.
 
 `make` draws a pipeline from a `random.Random` and computes beside every verb what it must do, by
-lists of dicts and nested loops. A row is a dict of its columns and of the envelope. Where weft
-promises an order, the list has it; where it promises none, verbs whose answer depends on the
-order are not drawn.
+lists of dicts and nested loops; `check` compares. Where weft promises an order of rows, the
+reference has it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -25,119 +23,22 @@ from weft.connectors import Arrow, Memory
 from weft.operators import tabular
 from weft.pipelines.dsl import Pipeline
 
-Row = dict[str, Any]
+sys.path.insert(0, str(Path(__file__).parent))
 
-FAMILY = ("_parent", "_index", "_count")
-OWN = ("_key", "_source", *FAMILY)
-
-
-def hates(value: int, bad: int) -> int:
-    if value % 7 == bad:
-        raise ValueError(f"{value} is not to my liking")
-    return value
-
-
-@dataclass(frozen=True)
-class Add(weft.Map):
-    amount: int
-    bad: int
-    version = "1"
-    reads = weft.fields(x=int)
-    writes = weft.fields(y=int)
-
-    def map_row(self, row: Any, loaded: Any) -> int:
-        return hates(row["x"], self.bad) + self.amount
-
-
-@dataclass(frozen=True)
-class Under(weft.Filter):
-    """Raises on whole batches, in a worker of its own."""
-
-    limit: int
-    bad: int
-    version = "1"
-    reads = weft.fields(x=int)
-    resources = weft.Resources(cpus=0.25, workers=1)
-
-    def keep(self, batch: Any, loaded: Any) -> Any:
-        return [hates(int(x), self.bad) < self.limit for x in batch["x"]]
-
-
-@dataclass(frozen=True)
-class Parts(weft.Expand):
-    bad: int
-    version = "1"
-    reads = weft.fields(x=int)
-    writes = weft.fields(part=int)
-    early = ("part",)
-
-    def expand_row(self, row: Any, loaded: Any) -> Iterator[int]:
-        yield from range(hates(row["x"], self.bad) % 4)
-
-
-@dataclass(frozen=True)
-class Total(weft.Group):
-    bad: int
-    version = "1"
-    reads = weft.fields(x=int)
-    writes = weft.fields(total=int)
-
-    def group(self, rows: Any, loaded: Any) -> int:
-        return hates(int(sum(rows["x"])), self.bad)
-
-
-@dataclass(frozen=True)
-class Listed(weft.Group):
-    """The values in the order in which they come."""
-
-    version = "1"
-    reads = weft.fields(x=weft.Int64(nullable=True))
-    writes = weft.fields(text=str, rows=int)
-
-    def group(self, rows: Any, loaded: Any) -> dict[str, Any]:
-        values = [None if v is None else int(v) for v in rows["x"]]
-        return {"text": json.dumps(values), "rows": len(values)}
-
-
-@dataclass(frozen=True)
-class Largest(weft.Pick):
-    """The rows that have the largest value."""
-
-    bad: int
-    version = "1"
-    reads = weft.fields(x=int)
-
-    def pick(self, rows: Any, loaded: Any) -> list[bool]:
-        most = hates(int(max(rows["x"])), self.bad)
-        return [bool(x == most) for x in rows["x"]]
-
-
-@dataclass
-class Stream:
-    """Rows as weft has them, and as they must be.
-
-    `ordered`: weft promises their order. `sorted_by`: the columns of a sort, where equal rows may
-    come in any order because those before it could.
-    """
-
-    rows: Any
-    expected: list[Row]
-    ordered: bool
-    sorted_by: tuple[str, ...] = ()
-    used: bool = False
-
-    def columns(self, *tests: Callable[[pa.DataType], bool]) -> list[str]:
-        kinds = self.rows.columns
-        return [c for c in kinds if any(test(kinds[c].storage) for test in tests)]
-
-    @property
-    def numbers(self) -> list[str]:
-        return self.columns(pa.types.is_integer)
-
-    @property
-    def keyable(self) -> list[str]:
-        tests = (pa.types.is_integer, pa.types.is_string, pa.types.is_boolean)
-        return self.columns(*tests, pa.types.is_timestamp)
+from dag_meetings import aggregated, asof, collected, grouped, join, ordered, union
+from dag_streams import (
+    FAMILY,
+    Add,
+    Dag,
+    Parts,
+    Row,
+    Stream,
+    Under,
+    bad_value,
+    hates,
+    only,
+    values_of,
+)
 
 
 @dataclass
@@ -148,49 +49,6 @@ class Made:
     sinks: dict[str, Stream]
     dropped: dict[str, int]
     failed: dict[str, int]
-
-
-@dataclass
-class Dag:
-    """The graph as far as it is drawn."""
-
-    chance: Random
-    streams: list[Stream] = field(default_factory=list)
-    dropped: dict[str, int] = field(default_factory=dict)
-    failed: dict[str, int] = field(default_factory=dict)
-
-    def some(self) -> Stream:
-        return self.chance.choice(self.streams[-4:])
-
-    def children(self) -> Stream:
-        """Rows that can be brought back to their parents, often."""
-        found = [s for s in self.streams if _parents(s)]
-        return self.chance.choice(found) if found and self.chance.random() < 0.4 else self.some()
-
-    def add(
-        self, rows: Any, expected: list[Row], *above: Stream, ordered: bool,
-        dropped: int = 0, failed: int = 0, sorted_by: tuple[str, ...] = (),
-    ) -> None:  # fmt: skip
-        for stream in above:
-            stream.used = True
-        self.dropped[rows._node.id], self.failed[rows._node.id] = dropped, failed
-        self.streams.append(Stream(rows, expected, ordered, sorted_by))
-
-    def each(
-        self, stream: Stream, rows: Any, answer: Callable[[Row], list[Row]], *, drops: bool = True
-    ) -> None:
-        """The rows that `answer` makes of each row; a `ValueError` fails the row."""
-        made: list[Row] = []
-        dropped = failed = 0
-        for row in stream.expected:
-            try:
-                found = answer(row)
-            except ValueError:
-                failed += 1
-                continue
-            made += found
-            dropped += drops and not found
-        self.add(rows, made, stream, ordered=stream.ordered, dropped=dropped, failed=failed)
 
 
 def make(chance: Random, name: str, verbs: int = 6) -> Made:
@@ -216,6 +74,19 @@ def make(chance: Random, name: str, verbs: int = 6) -> Made:
         return writes
 
     return Made(made(), sinks, dag.dropped, dag.failed)
+
+
+def grow(dag: Dag, name: str) -> None:
+    """One more verb; what it makes is called `name`."""
+    verbs = [
+        applied, applied, where, with_columns, select, union, union, join, join, join, asof,
+        aggregated, aggregated, grouped, grouped, collected, ordered, ordered, sample,
+        expanded, expanded,
+    ]  # fmt: skip
+    for _ in range(8):
+        if dag.chance.choice(verbs)(dag, name):
+            return
+    select(dag, name)
 
 
 def read(dag: Dag, name: str) -> None:
@@ -247,24 +118,11 @@ def read(dag: Dag, name: str) -> None:
     dag.add(weft.read(source), expected, ordered=True)
 
 
-def grow(dag: Dag, name: str) -> None:
-    """One more verb; what it makes is called `name`."""
-    verbs = [
-        applied, applied, where, with_columns, select, union, union, join, join, join, asof,
-        aggregated, aggregated, grouped, grouped, collected, ordered, ordered, sample,
-        expanded, expanded,
-    ]  # fmt: skip
-    for _ in range(8):
-        if dag.chance.choice(verbs)(dag, name):
-            return
-    select(dag, name)
-
-
 def applied(dag: Dag, name: str) -> bool:
     stream = dag.some()
     if not stream.numbers:
         return False
-    x, amount, bad = dag.chance.choice(stream.numbers), dag.chance.randint(0, 9), _bad(dag)
+    x, amount, bad = dag.chance.choice(stream.numbers), dag.chance.randint(0, 9), bad_value(dag)
     if stream.rows.columns[x].storage != pa.int64():
         return False
     if dag.chance.random() < 0.4:
@@ -290,7 +148,7 @@ def expanded(dag: Dag, name: str) -> bool:
     wide = [c for c in stream.numbers if stream.rows.columns[c].storage == pa.int64()]
     if not wide or len(stream.expected) > 40:
         return False
-    x, bad = dag.chance.choice(wide), _bad(dag)
+    x, bad = dag.chance.choice(wide), bad_value(dag)
 
     def children(row: Row) -> list[Row]:
         count = 0 if row[x] is None else hates(row[x], bad) % 4
@@ -341,7 +199,7 @@ def select(dag: Dag, name: str) -> bool:
     if len(columns) < 2:
         return False
     chosen = dag.chance.sample(columns, dag.chance.randint(1, len(columns)))
-    dag.each(stream, stream.rows.select(*chosen), lambda row: [_only(row, chosen)])
+    dag.each(stream, stream.rows.select(*chosen), lambda row: [only(row, chosen)])
     return True
 
 
@@ -355,370 +213,6 @@ def sample(dag: Dag, name: str) -> bool:
 
     dag.each(stream, stream.rows.apply(tabular.Sample(fraction, seed)), kept)
     return True
-
-
-def union(dag: Dag, name: str) -> bool:
-    streams = [dag.some() for _ in range(dag.chance.choice([2, 2, 3]))]
-    kinds = [s.rows.columns for s in streams]
-    if sum(len(s.expected) for s in streams) > 120:
-        return False
-    names = list(dict.fromkeys(c for columns in kinds for c in columns))
-    fit = [c for c in names if len({_family(k[c].storage) for k in kinds if c in k}) == 1]
-    fill = dag.chance.random() < 0.5
-    wanted = fit if fill else [c for c in fit if all(c in columns for columns in kinds)]
-    chosen = [[c for c in columns if c in wanted] for columns in kinds]
-    if not all(chosen):
-        return False
-    sides = [
-        s.rows if list(s.rows.columns) == c else s.rows.select(*c)
-        for s, c in zip(streams, chosen, strict=True)
-    ]
-    made = weft.union(*sides, missing="null" if fill else "refuse")
-    nothing = dict.fromkeys(wanted)
-    expected = [
-        {**nothing, **_only(row, c)}
-        for s, c in zip(streams, chosen, strict=True)
-        for row in s.expected
-    ]
-    dag.add(made, expected, *streams, ordered=False)
-    return True
-
-
-def join(dag: Dag, name: str) -> bool:
-    left, right = dag.some(), dag.some()
-    pairs = [
-        (a, b)
-        for a in [*left.keyable, "_key"]
-        for b in [*right.keyable, "_key"]
-        if _family(_storage(left, a)) == _family(_storage(right, b))
-    ]
-    if dag.chance.random() < 0.5:  # keys of the same meaning meet more often
-        pairs = [(a, b) for a, b in pairs if a == b or "_key" in (a, b)] or pairs
-    on = dag.chance.sample(pairs, min(len(pairs), dag.chance.choice([1, 1, 2])))
-    how = dag.chance.choice(["inner", "inner", "left", "left", "semi", "anti"])
-    meets = [[r for r in right.expected if _equal(row, r, on)] for row in left.expected]
-    if sum(map(len, meets)) > 150:
-        return False
-    double = [_values(r, [a for a, _ in on]) for r, met in zip(left.expected, meets, strict=True)
-              if len(met) > 1]  # fmt: skip
-    many = len(set(double)) < len(double) if how in ("inner", "left") else False
-    suffix = f"_{name}"
-    made = left.rows.join(
-        right.rows, left_on=[a for a, _ in on], right_on=[b for _, b in on],
-        how=how, suffix=suffix, many=many or dag.chance.random() < 0.2,
-    )  # fmt: skip
-    brought = [c for c in right.rows.columns if c not in {b for _, b in on}]
-    return _joined(dag, left, right, made, how, meets, brought, suffix)
-
-
-def asof(dag: Dag, name: str) -> bool:
-    left, right = dag.some(), dag.some()
-    times = [
-        (a, b)
-        for a in left.columns(pa.types.is_integer, pa.types.is_floating, pa.types.is_timestamp)
-        for b in right.columns(pa.types.is_integer, pa.types.is_floating, pa.types.is_timestamp)
-        if _storage(left, a) == _storage(right, b)
-    ]
-    if not times:
-        return False
-    one, other = dag.chance.choice(times)
-    pairs = [(a, a) for a in left.keyable if a in right.keyable and a not in (one, other)
-             and _family(_storage(left, a)) == _family(_storage(right, a))]  # fmt: skip
-    on = dag.chance.sample(pairs, min(len(pairs), dag.chance.choice([0, 1, 1])))
-    places = [_values(r, [*(b for _, b in on), other]) for r in right.expected]
-    if not right.ordered and len(set(places)) < len(places):
-        return False  # which of the equal ones is the last is not promised
-    strategy = dag.chance.choice(["backward", "forward", "nearest"])
-    how = dag.chance.choice(["inner", "left"])
-    within = dag.chance.choice([None, 1, 2])
-    moments = pa.types.is_timestamp(_storage(left, one))
-    tolerance = timedelta(seconds=within) if within and moments else within
-    found = [
-        _nearest(row[one], [r for r in right.expected if _equal(row, r, on)], other, strategy,
-                 tolerance)
-        for row in left.expected
-    ]  # fmt: skip
-    made = left.rows.join(
-        right.rows, on=[a for a, _ in on], how=how, asof=(one, other), strategy=strategy,
-        tolerance=tolerance, suffix=f"_{name}",
-    )  # fmt: skip
-    keys = {b for _, b in on} | ({other} if one == other else set())
-    brought = [c for c in right.rows.columns if c not in keys]
-    return _joined(dag, left, right, made, how, found, brought, f"_{name}")
-
-
-def _joined(
-    dag: Dag, left: Stream, right: Stream, made: Any, how: str, meets: list[list[Row]],
-    brought: list[str], suffix: str,
-) -> bool:  # fmt: skip
-    names = {c: f"{c}{suffix}" if c in left.rows.columns else c for c in brought}
-    expected: list[Row] = []
-    dropped = 0
-    for row, met in zip(left.expected, meets, strict=True):
-        if how in ("semi", "anti"):
-            rows = [row] if bool(met) == (how == "semi") else []
-        else:
-            rows = [
-                {
-                    **row,
-                    **{new: r[c] for c, new in names.items()},
-                    "_key": f"{row['_key']}*{r['_key']}" if len(met) > 1 else row["_key"],
-                }
-                for r in met
-            ]
-            if not met and how == "left":
-                rows = [{**row, **dict.fromkeys(names.values())}]
-        expected += rows
-        dropped += not rows
-    dag.add(made, expected, left, right, ordered=False, dropped=dropped)
-    return True
-
-
-def _nearest(time: Any, rows: list[Row], other: str, strategy: str, tolerance: Any) -> list[Row]:
-    rows = [r for r in rows if r[other] is not None]
-    if time is None:
-        return []
-    before = [r for r in rows if r[other] <= time]
-    after = [r for r in rows if r[other] >= time]
-    last = max(before, key=lambda r: r[other])[other] if before else None
-    first = min(after, key=lambda r: r[other])[other] if after else None
-    last_row = [r for r in before if r[other] == last][-1:]
-    first_row = [r for r in after if r[other] == first][:1]
-    found = {"backward": last_row, "forward": first_row}.get(strategy)
-    if found is None:
-        nearer = last_row and first_row and first - time < time - last
-        found = first_row if nearer or not last_row else last_row
-    near = [r for r in found if tolerance is None or abs(r[other] - time) <= tolerance]
-    return near
-
-
-Groups = dict[tuple[Any, ...], list[Row]]
-
-
-def _groups(stream: Stream, by: Sequence[str]) -> Groups:
-    found: Groups = {}
-    for row in stream.expected:
-        found.setdefault(_values(row, by), []).append(row)
-    return found
-
-
-def _key_of(values: tuple[Any, ...], by: Sequence[str]) -> str:
-    """The key of a group's row."""
-    texts = [v.isoformat(timespec="microseconds") if isinstance(v, datetime) else v for v in values]
-    if list(by) == ["_parent"] and texts[0] is not None:
-        return str(texts[0])
-    if len(texts) == 1 and texts[0] is not None and not str(texts[0]).startswith("["):
-        return str(texts[0]).lower() if isinstance(texts[0], bool) else str(texts[0])
-    return json.dumps(texts, separators=(",", ":"))
-
-
-def _group_row(key: tuple[Any, ...], by: Sequence[str], rows: list[Row]) -> Row:
-    """What a group's row has apart from what is made of the group."""
-    name = _key_of(key, by)
-    own = {**dict.fromkeys(FAMILY), "_key": name}
-    members = sorted(f"{len(r['_key'].encode())}:{r['_key']}{r['_source']}\n" for r in rows)
-    own["_source"] = hashlib.blake2b("".join(members).encode(), digest_size=16).hexdigest()
-    if list(by) == ["_parent"]:
-        if key[0] is not None:
-            own["_source"] = rows[0]["_source"]
-        if child := re.fullmatch(r"(.*)#(\d{1,9})", name, re.DOTALL):
-            own |= {"_parent": child[1], "_index": int(child[2])}
-        return own
-    return own | {c: v for c, v in zip(by, key, strict=True) if not c.startswith("_")}
-
-
-def _by(dag: Dag, stream: Stream) -> list[str]:
-    if _parents(stream) and dag.chance.random() < 0.7:
-        return ["_parent"]
-    fields = [*stream.keyable, "_key"]
-    return dag.chance.sample(fields, min(len(fields), dag.chance.choice([0, 1, 1, 2, 2])))
-
-
-def _parents(stream: Stream) -> bool:
-    """Whether the rows are children, and a key names one parent only."""
-    rows = stream.rows
-    if not rows._recorder.depth(rows._node):
-        return False
-    origins: dict[str, set[int]] = {}
-    for row in stream.expected:
-        origins.setdefault(row["_parent"], set()).add(row.get("_origin", 0))
-    return all(len(found) == 1 for found in origins.values())
-
-
-def aggregated(dag: Dag, name: str) -> bool:
-    stream = dag.children()
-    by = _by(dag, stream)
-    x = dag.chance.choice([*stream.numbers, None])
-    made: dict[str, tuple[pl.Expr, Callable[[list[Any]], Any]]] = {
-        "n": (pl.len(), len),
-        "keys": (pl.col("_key").sort(), lambda rows: sorted(r["_key"] for r in rows)),
-    }
-    if x is not None:
-        made |= {
-            "sum": (pl.col(x).sum(), lambda rows: sum(r[x] for r in rows if r[x] is not None)),
-            "top": (pl.col(x).max(), lambda rows: max(_known(rows, x), default=None)),
-            "many": (pl.col(x).n_unique(), lambda rows: len({r[x] for r in rows})),
-        }
-    if stream.ordered and x is not None:
-        made |= {
-            "first": (pl.col(x).first(), lambda rows: rows[0][x]),
-            "all": (pl.col(x), lambda rows: [r[x] for r in rows]),
-        }
-    if "s" in stream.rows.columns and dag.chance.random() < 0.3:  # fails on what is no number
-        made["fussy"] = (
-            pl.col("s").cast(pl.Int64).sum(),
-            lambda rows: sum(int(r["s"]) for r in rows if r["s"] is not None),
-        )
-    chosen = dag.chance.sample(sorted(made), dag.chance.randint(1, len(made)))
-    rows = stream.rows.group(*by, **{f"{name}{a}": made[a][0] for a in chosen})
-    return _per_group(
-        dag, stream, by, rows, lambda group: {f"{name}{a}": made[a][1](group) for a in chosen}
-    )
-
-
-def grouped(dag: Dag, name: str) -> bool:
-    stream = dag.children()
-    wide = [c for c in stream.numbers if stream.rows.columns[c].storage == pa.int64()]
-    if not wide:
-        return False
-    by, x, bad = _by(dag, stream), dag.chance.choice(wide), _bad(dag)
-    kind = dag.chance.choice(["total", "listed", "pick", "top"])
-    if kind == "total":
-
-        def total(group: list[Row]) -> Row | None:
-            values = _known(group, x)
-            return {name: hates(sum(values), bad)} if values else None
-
-        rows = stream.rows.group(*by, operator=Total(bad), x=x, total=name)
-        return _per_group(dag, stream, by, rows, total)
-    if kind == "listed":
-        if not stream.ordered:
-            return False
-        rows = stream.rows.group(*by, operator=Listed(), x=x, text=name, rows=f"{name}rows")
-        return _per_group(
-            dag, stream, by, rows,
-            lambda group: {name: json.dumps([r[x] for r in group]), f"{name}rows": len(group)},
-        )  # fmt: skip
-    return _picked(dag, stream, by, x, bad if kind == "pick" else None)
-
-
-def _picked(dag: Dag, stream: Stream, by: list[str], x: str, bad: int | None) -> bool:
-    kept: list[int] = []
-    failed = 0
-    for group in _groups(stream, by).values():
-        values = _known(group, x)
-        if bad is None:
-            if not stream.ordered:
-                return False  # which of the equal ones is kept is not promised
-            best = sorted(group, key=lambda r: (r[x] is None, -(r[x] or 0)))
-            kept += [id(r) for r in best[:2]]
-        elif values and max(values) % 7 == bad:
-            failed += len(values)
-        else:
-            kept += [id(r) for r in group if values and r[x] == max(values)]
-    if bad is None:
-        rows = stream.rows.group(*by, operator=tabular.Top(2), value=x)
-    else:
-        rows = stream.rows.group(*by, operator=Largest(bad), x=x)
-    expected = [r for r in stream.expected if id(r) in set(kept)]
-    dropped = len(stream.expected) - len(expected) - failed
-    dag.add(rows, expected, stream, ordered=False, dropped=dropped, failed=failed)
-    return True
-
-
-def _per_group(
-    dag: Dag, stream: Stream, by: Sequence[str], rows: Any,
-    answer: Callable[[list[Row]], Row | None],
-) -> bool:  # fmt: skip
-    expected: list[Row] = []
-    dropped = failed = 0
-    for key, group in _groups(stream, by).items():
-        try:
-            made = answer(group)
-        except ValueError:
-            failed += len(group)
-            continue
-        if made is None:
-            dropped += len(group)
-        else:
-            expected.append({**_group_row(key, by, group), **made})
-    dag.add(rows, expected, stream, ordered=False, dropped=dropped, failed=failed)
-    return True
-
-
-def collected(dag: Dag, name: str) -> bool:
-    found = [s for s in dag.streams if _parents(s) and "n" in s.rows.columns]
-    if not found:
-        return False
-    stream = dag.chance.choice(found)
-    if any(r["_parent"] is None for r in stream.expected) and not stream.ordered:
-        return False
-    rows = stream.rows.apply(tabular.Collect("n"))
-
-    def lists(group: list[Row]) -> Row:
-        group = sorted(group, key=lambda r: (r["_index"] is not None, r["_index"] or 0))
-        return {"n": [r["n"] for r in group], "count": len(group)}
-
-    return _per_group(dag, stream, ["_parent"], rows, lists)
-
-
-def ordered(dag: Dag, name: str) -> bool:
-    stream = dag.some()
-    limit = dag.chance.choice([None, 1, 3, 8])
-    fields = [*stream.keyable, *stream.columns(pa.types.is_floating), "_key"]
-    by = dag.chance.sample(fields, min(len(fields), dag.chance.choice([0, 1, 1, 2])))
-    down = dag.chance.random() < 0.5
-    if not by and (limit is None or not stream.ordered):
-        return False
-    expected = stream.expected
-    for column in reversed(by):
-        known = [r for r in expected if r[column] is not None]
-        known.sort(key=lambda r: r[column], reverse=down)
-        expected = known + [r for r in expected if r[column] is None]
-    if limit is not None and limit < len(expected) and not stream.ordered:
-        places = [_values(r, by) for r in expected]
-        if places[limit - 1] == places[limit]:
-            return False  # which of the equal ones is kept is not promised
-    operator = tabular.Sort(*by, descending=down, limit=limit) if by else tabular.Limit(limit or 1)
-    rows = stream.rows.apply(operator)
-    dag.add(
-        rows, expected[:limit], stream, ordered=stream.ordered,
-        sorted_by=() if stream.ordered else tuple(by),
-    )  # fmt: skip
-    del dag.dropped[rows._node.id]  # a part of them was dropped before the phase ended
-    return True
-
-
-def _bad(dag: Dag) -> int:
-    return dag.chance.choice([*range(7), 7, 7, 7, 7])  # with 7 nobody fails
-
-
-def _known(rows: Iterable[Row], x: str) -> list[Any]:
-    return [r[x] for r in rows if r[x] is not None]
-
-
-def _values(row: Row, names: Sequence[str]) -> tuple[Any, ...]:
-    return tuple(row[n] for n in names)
-
-
-def _equal(left: Row, right: Row, on: Sequence[tuple[str, str]]) -> bool:
-    return all(left[a] is not None and left[a] == right[b] for a, b in on)
-
-
-def _only(row: Row, columns: Iterable[str]) -> Row:
-    return {c: row[c] for c in (*columns, *OWN, "_origin") if c in row}
-
-
-def _storage(stream: Stream, column: str) -> pa.DataType:
-    kinds = stream.rows.columns
-    return kinds[column].storage if column in kinds else pa.string()
-
-
-def _family(storage: pa.DataType) -> str:
-    for test in (pa.types.is_signed_integer, pa.types.is_unsigned_integer):
-        if test(storage):
-            return test.__name__
-    return str(storage)
 
 
 def check(made: Made) -> None:
@@ -735,7 +229,7 @@ def check(made: Made) -> None:
         assert _sorted(found) == _sorted(expected), name
         places = stream.sorted_by
         if all(c in columns for c in places):
-            assert [_values(r, places) for r in found] == [_values(r, places) for r in expected]
+            assert [values_of(r, places) for r in found] == [values_of(r, places) for r in expected]
 
 
 def _sorted(rows: list[Row]) -> list[Row]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +17,14 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
+import polars as pl
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from weft.connectors import Memory
+import weft
+from weft.connectors import Arrow, Memory
+from weft.operators import tabular
 from weft.pipelines.compile import PASSES, compile_plan
 from weft.pipelines.engines.worker import units_of
 from weft.pipelines.plan import Plan
@@ -93,3 +97,86 @@ def test_every_graph_gives_the_rows_of_the_reference(chance: Random, passes: Any
         assert {n: books[n].failed for n in made.failed} == made.failed
     for name in made.sinks:
         Memory(name).clear()
+
+
+TABLE = Arrow({"id": list("abcdefgh"), "n": list(range(8))}, key="id")
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row is a unit, and every row that is kept a unit of the next phase."""
+    for name, values in CONSTANTS.items():
+        monkeypatch.setattr(name, values[0] if "PARTITIONS" not in name else 5)
+    monkeypatch.setattr("weft.pipelines.runs.run.cut", lambda plan, *_: list(units_of(plan, 1)))
+
+
+def rows_of(build: Callable[[Any], Any]) -> list[dict[str, Any]]:
+    """What `build` makes of the rows of `TABLE`, by key."""
+
+    @weft.pipeline
+    def made() -> Any:
+        return build(weft.read(TABLE)).write(Memory("dag"))
+
+    made().run(engine="local", cluster=CLUSTER)
+    table = Memory("dag").table()
+    Memory("dag").clear()
+    return table.drop_columns("_source").sort_by("_key").to_pylist()
+
+
+@pytest.mark.usefixtures("small")
+def test_rows_united_with_themselves_are_there_twice() -> None:
+    found = rows_of(lambda rows: rows.union(rows, rows.where(pl.col("n") > 6)).select("n"))
+    assert [r["n"] for r in found] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 7]
+
+
+@pytest.mark.usefixtures("small")
+def test_rows_without_a_parent_are_one_group_wherever_they_are() -> None:
+    def build(rows: Any) -> Any:
+        children = rows.apply(dags.Parts(7), x="n").select("n")
+        return rows.select("n").union(children).group("_parent", n=pl.col("n").sort())
+
+    alone = {"_key": "[null]", "n": list(range(8))}
+    of = [{"_key": key, "n": [n] * (n % 4)} for n, key in enumerate("abcdefgh") if n % 4]
+    assert rows_of(build) == [alone, *of]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda rows: rows.apply(tabular.Sort("part", "n")),
+        lambda rows: rows.join(rows.select("n"), on="_key", how="semi"),
+        lambda rows: rows.group("part", operator=tabular.Top(100), value="n"),
+    ],
+)
+def test_children_find_their_parents_after_they_were_moved(between: Any) -> None:
+    def build(rows: Any) -> Any:
+        return between(rows.apply(dags.Parts(7), x="n")).apply(tabular.Collect("part"))
+
+    assert [(r["_key"], r["part"], r["count"]) for r in rows_of(build)] == [
+        (key, list(range(n % 4)), n % 4) for n, key in enumerate("abcdefgh") if n % 4
+    ]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("moved", [False, True])
+def test_grandchildren_come_back_generation_by_generation(moved: bool) -> None:
+    def build(rows: Any) -> Any:
+        rows = rows.apply(dags.Parts(7), x="n")
+        if moved:
+            rows = rows.apply(tabular.Sort("part"))
+        rows = rows.apply(dags.Parts(7), x="n", part="piece")
+        rows = rows.group("_parent", pieces=pl.len(), n=pl.col("n").first())
+        return rows.group("_parent", parts=pl.len(), pieces=pl.col("pieces").sum())
+
+    assert [(r["_key"], r["parts"], r["pieces"]) for r in rows_of(build)] == [
+        (key, n % 4, (n % 4) ** 2) for n, key in enumerate("abcdefgh") if n % 4
+    ]
+
+
+def test_a_join_after_a_worker_of_its_own_has_its_right_on_the_books() -> None:
+    def build(rows: Any) -> Any:
+        right = weft.read(Arrow({"n": [1, 2, 9]}))
+        return rows.apply(dags.Under(100, 7), x="n").join(right, on="n")
+
+    assert [r["_key"] for r in rows_of(build)] == ["b", "c"]

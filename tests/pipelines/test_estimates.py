@@ -17,7 +17,7 @@ from weft.operators.tabular import Sort, Top
 from weft.pipelines.compile import compile_plan
 from weft.pipelines.connector import Source
 from weft.pipelines.lowering import lower
-from weft.pipelines.observe.estimates import Estimate, estimate
+from weft.pipelines.estimates import Estimate, estimate
 from weft.pipelines.resources import Cluster, Machine
 
 TEN = [{"id": f"r{i}", "k": i % 3, "v": i} for i in range(10)]
@@ -195,7 +195,7 @@ VERBS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), min_size=1, max_size=12),
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), min_size=1, max_size=12),

@@ -33,21 +33,21 @@ ONE = Cluster((Machine(cpus=1),))
 
 
 @weft.operator(version="1")
-def noted(id: str, log: str = "") -> str:
+def noted(name: str, log: str = "") -> str:
     """Leaves a line in a file for each row."""
     with open(log, "a") as file:
-        file.write(f"{id}\n")
-    return id.upper()
+        file.write(f"{name}\n")
+    return name.upper()
 
 
 @weft.pipeline
 def met(source: str, out: str) -> Any:
     """Orders with their customers, sorted; and a count for each town."""
     orders = weft.read(Parquet(f"{source}/orders.parquet", key="id"))
-    orders = orders.apply(noted.replace(log=f"{out}/read"))
+    orders = orders.apply(noted.replace(log=f"{out}/read"), name="id")
     customers = weft.read(Parquet(f"{source}/customers.parquet", key="id"))
     both = orders.join(customers, on="customer", how="left", suffix="_right")
-    both = both.apply(noted.replace(log=f"{out}/met"), noted="again")
+    both = both.apply(noted.replace(log=f"{out}/met"), name="id", noted="again")
     towns = both.group("town", orders=pl.len(), spent=pl.col("price").sum())
     return (
         both.apply(tabular.Sort("price", "id")).write(Lance(f"{out}/sorted.lance")),

@@ -10,18 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import weft
-from weft.connectors import Arrow, Lance, Memory
+from weft.connectors import Arrow, Memory
 from weft.errors import DataError, DefinitionError, TooLarge
-from weft.operators import tabular
 from weft.pipelines import tables
 from weft.pipelines.resources import Cluster, Machine
 from weft.pipelines.runs.journal import journals
@@ -74,7 +71,7 @@ class Shop:
 
     @property
     def contents(self) -> dict[str, Any]:
-        """Keys and columns of all rows, those of `sorted` in their order, and what became of all."""
+        """Keys and columns of all rows, those of `sorted` in order, and what became of all."""
         found: dict[str, Any] = {}
         for name in ("sorted", "towns"):
             uri = f"{self.path}/{name}.lance"

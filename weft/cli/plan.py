@@ -79,7 +79,7 @@ def _draw(plan: Plan, file: Path) -> None:
 
 
 def _drawing(plan: Plan, suffix: str) -> str:
-    from weft.pipelines.observe.estimates import estimate
+    from weft.pipelines.estimates import estimate
     from weft.pipelines.observe.plan_mermaid import plan_mermaid
     from weft.pipelines.observe.plan_svg import plan_svg
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from weft.errors import DefinitionError, nearest
 from weft.pipelines import grouping
 from weft.pipelines.aggregates import infer_aggregate
-from weft.pipelines.batch import KEY, PARENT, READABLE, kind_of
+from weft.pipelines.batch import PARENT, READABLE, kind_of
 from weft.pipelines.binding import bind_ports, made_types
 from weft.pipelines.expressions import Expression
 from weft.pipelines.fields import Fields
@@ -69,9 +69,10 @@ def _one_type(name: str, one: Type, other: Type) -> Type:
         nan = getattr(one, "nan", False) or getattr(other, "nan", False)
         made = dataclasses.replace(kind, nullable=nullable)
         return dataclasses.replace(made, nan=True) if nan else made  # type: ignore[call-arg]
+    how = "" if isinstance(one, Tensor) else f': with_columns(pl.col("{name}").cast(…))'
     raise DefinitionError(
         f"union(): column {name!r} is {one} in one stream and {other} in another. Make them one "
-        f'type before: with_columns(pl.col("{name}").cast(…)), or rename one.'
+        f"type before{how}, or name one of them otherwise."
     )
 
 
@@ -109,17 +110,15 @@ def join(
         DefinitionError: unknown columns, keys of different types, names that are taken.
     """
     if how not in get_args(How):
-        raise DefinitionError(
-            f"how={how!r}; expected {', '.join(map(repr, get_args(How)))}. "
-            + nearest(str(how), get_args(How))
-        )
+        raise _not_among("how", how, get_args(How))
     if asof is not None and how not in ("inner", "left"):
-        raise DefinitionError(f"an asof join is 'inner' or 'left'; given how={how!r}.")
-    left_on, right_on = _pairs(*on, asof=asof is not None)
+        raise DefinitionError(f"join(): with asof it is 'inner' or 'left'; given how={how!r}.")
+    if suffix is not None and not (isinstance(suffix, str) and suffix):
+        raise DefinitionError(f'join(): suffix={suffix!r}; expected text such as "_right".')
+    left_on, right_on = _pairs(*on, asof=asof)
     for side, columns, names in (("left", left, left_on), ("right", right, right_on)):
         for name in names:
-            _require(columns, name, f"column on the {side} of the join")
-            check_key_type(name, kind_of(columns, name))
+            check_key_type(name, _of_side(columns, name, side, "left_on=…, right_on=…"))
     for a, b in zip(left_on, right_on, strict=True):
         if not keys_match(kind_of(left, a), kind_of(right, b)):
             raise DefinitionError(
@@ -155,9 +154,9 @@ def _brings(
 
 
 def _pairs(
-    on: Names, left_on: Names, right_on: Names, *, asof: bool
+    on: Names, left_on: Names, right_on: Names, *, asof: AsOf | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    both, left, right = _names(on), _names(left_on), _names(right_on)
+    both, left, right = _names("on", on), _names("left_on", left_on), _names("right_on", right_on)
     if both and (left or right):
         raise DefinitionError("join() takes on=…, or left_on=… and right_on=…; given both.")
     if len(left) != len(right):
@@ -167,11 +166,33 @@ def _pairs(
         )
     if not both and not left and not asof:
         raise DefinitionError('join() needs columns to join on: on="id", or on="_key".')
+    pairs = [*zip(both or left, both or right, strict=True)]
+    pairs += [(asof.left, asof.right)] if asof else []
+    double = [a if a == b else f"{a}={b}" for a, b in pairs if pairs.count((a, b)) > 1]
+    if double:
+        raise DefinitionError(f"join(): {double[0]!r} is named twice. Leave one of them out.")
     return both or left, both or right
 
 
-def _names(given: Names) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
+def _names(what: str, given: Names) -> tuple[str, ...]:
+    names = tuple(given) if isinstance(given, list | tuple) else (given,)
+    for name in names:
+        if not isinstance(name, str):
+            raise DefinitionError(
+                f"join(): {what} takes names of columns; given {name!r}. What is computed must be "
+                "a column first: with_columns(…)"
+            )
+    return names
+
+
+def _of_side(columns: Fields, name: str, side: str, pair: str) -> Type:
+    """The type of a column of one side of a join; `pair` is how to name a column of each."""
+    if name not in columns and not name.startswith("_"):
+        hint = nearest(name, columns) or f"If the names differ, say {pair}."
+        raise DefinitionError(
+            f"join(): the {side} has no column {name!r}; it has {columns}. {hint}"
+        )
+    return _require(columns, name)
 
 
 def as_of(
@@ -186,26 +207,30 @@ def as_of(
     Raises:
         DefinitionError: unknown columns, or types that have no distance.
     """
-    if asof is None:
-        if tolerance is not None:
-            raise DefinitionError('join(): tolerance is for asof="column".')
-        return None
     if strategy not in get_args(Strategy):
+        raise _not_among("strategy", strategy, get_args(Strategy))
+    if asof is None:
+        if tolerance is not None or strategy != "backward":
+            what = "strategy" if tolerance is None else "tolerance"
+            raise DefinitionError(f'join(): {what} is for asof="column", which is not given.')
+        return None
+    names = _names("asof", asof)
+    if len(names) > 2 or not names:
         raise DefinitionError(
-            f"strategy={strategy!r}; expected {', '.join(map(repr, get_args(Strategy)))}."
+            f"join(): asof={asof!r}; expected a column, or a pair of one of the left and one of "
+            "the right."
         )
-    one, other = (asof, asof) if isinstance(asof, str) else asof
-    kinds = (
-        _require(left, one, "column on the left of the join"),
-        _require(right, other, "column on the right of the join"),
-    )
+    one, other = names[0], names[-1]
+    pair = "asof=(…, …)"
+    kinds = _of_side(left, one, "left", pair), _of_side(right, other, "right", pair)
     if kinds[0].storage != kinds[1].storage or not _measurable(kinds[0].storage):
         raise DefinitionError(
             f"join(): asof needs one type of times or numbers on both sides; {one!r} is "
             f"{kinds[0]} and {other!r} is {kinds[1]}."
         )
     moments = isinstance(kinds[0], Timestamp)
-    if isinstance(tolerance, timedelta) != moments and tolerance is not None:
+    fits = timedelta if moments else int | float
+    if tolerance is not None and not isinstance(tolerance, fits):
         wanted = "a datetime.timedelta" if moments else "a number"
         raise DefinitionError(
             f"join(): tolerance={tolerance!r}; for {one!r}, which is {kinds[0]}, expected {wanted}."
@@ -260,10 +285,10 @@ def by_operator(
     """
     keys = _keys(by, columns)
     if not isinstance(operator, grouping.Group | grouping.Pick):
-        raise DefinitionError(
-            f"group() takes a Group or a Pick operator; given {operator!r}. What works row by row "
-            "goes into apply()."
-        )
+        shown, fix = repr(operator), "What works row by row goes into apply()."
+        if isinstance(operator, type):
+            shown, fix = operator.__name__, f"Make one: {operator.__name__}()"
+        raise DefinitionError(f"group() takes a Group or a Pick operator; given {shown}. {fix}")
     if on_error not in ("quarantine", "raise"):
         raise DefinitionError(f"on_error={on_error!r}; expected 'quarantine' or 'raise'.")
     if operator.resources != Resources():
@@ -292,7 +317,7 @@ def order(operator: grouping.Order, columns: Fields) -> Order:
         DefinitionError: unknown columns, columns without an order, or a limit below 0.
     """
     for name in operator.by:
-        kind = _require(columns, name, "column")
+        kind = _require(columns, name)
         if not (_measurable(kind.storage) or _comparable(kind.storage)):
             raise DefinitionError(
                 f"{operator.name}: column {name!r} is {kind}, which has no order. Expected text, "
@@ -318,10 +343,13 @@ def _keys(by: Sequence[str], columns: Fields) -> Fields:
     """The columns of the key that the result has."""
     for name in by:
         if not isinstance(name, str):
-            raise DefinitionError(
-                f"group() takes names of columns; given {name!r}. Aggregates have names: n=pl.len()"
-            )
-        check_key_type(name, _require(columns, name, "column"))
+            fix = "Aggregates have names: n=pl.len()"
+            if isinstance(name, Operator):
+                fix = f"An operator is given by name: operator={name.name}(…)"
+            elif isinstance(name, list | tuple):
+                fix = f"Give each for itself: group({', '.join(map(repr, name))}, …)"
+            raise DefinitionError(f"group() takes names of columns; given {name!r}. {fix}")
+        check_key_type(name, _require(columns, name))
     if len(set(by)) < len(by):
         raise DefinitionError(f"group(): a column is named twice: {', '.join(by)}.")
     if PARENT in by and tuple(by) != (PARENT,):
@@ -329,14 +357,19 @@ def _keys(by: Sequence[str], columns: Fields) -> Fields:
     return Fields({name: columns[name] for name in by if name in columns})
 
 
-def _require(columns: Fields, name: str, what: str) -> Type:
+def _require(columns: Fields, name: str) -> Type:
     if name in READABLE and name not in columns:
         return kind_of(columns, name)
     if name.startswith("_"):
         raise DefinitionError(
-            f"There is no {what} {name!r}. Of the engine's own, {KEY} can be used."
+            f"There is no column {name!r}. Of the engine's own, {', '.join(READABLE)} can be used."
         )
-    return columns.require(name, what)
+    return columns.require(name, "column")
+
+
+def _not_among(what: str, given: object, known: Sequence[str]) -> DefinitionError:
+    expected, hint = ", ".join(map(repr, known)), nearest(str(given), known)
+    return DefinitionError(f"join(): {what}={given!r}; expected {expected}. {hint}".rstrip())
 
 
 def check_key_type(name: str, kind: Type) -> None:
@@ -363,6 +396,7 @@ def _key_family(storage: pa.DataType) -> str | None:
         "integer": (pa.types.is_integer,),
         "boolean": (pa.types.is_boolean,),
         "date": (pa.types.is_date,),
-        "timestamp": (pa.types.is_timestamp,),
     }
+    if pa.types.is_timestamp(storage):
+        return "moment" if storage.tz else "time of a clock"
     return next((name for name, tests in families.items() if any(t(storage) for t in tests)), None)

@@ -58,7 +58,7 @@ def test_recall(similarity: float) -> None:
 
 @pytest.mark.parametrize("similarity", [0.9, 0.95])
 def test_every_pair(similarity: float, deduplicate: Callable[..., Any]) -> None:
-    """No row goes that is not near to one that stays; of those that should go, 98 in 100 do."""
+    """No row goes that is not near to one that stays; of those that should go, 99 in 100 do."""
     vectors, keys = planted(1_000, 32, 3), [f"{n:03}" for n in range(1_000)]
     columns = {"vector": (Embedding(32), vectors)}
     kept = deduplicate(lambda _: NearVectors(similarity), columns, keys, embedding="vector")
@@ -66,7 +66,7 @@ def test_every_pair(similarity: float, deduplicate: Callable[..., Any]) -> None:
     expected = {f"{np.flatnonzero(labels == n)[0]:03}" for n in set(labels)}
     assert expected <= kept.keys
     missed = len(kept.keys) - len(expected)
-    assert missed <= 0.02 * (1_000 - len(expected))
+    assert missed <= 0.01 * (1_000 - len(expected))
     assert kept.result.books["join"].dropped == 1_000 - len(kept.keys)
 
 
@@ -87,6 +87,15 @@ def test_cosines() -> None:
     assert all(np.array_equal(m, whole[10 * n :, 10 * n :][:10, :10]) for n, m in enumerate(many))
     for row in range(300):
         assert np.array_equal(whole[row], link.near(units[row : row + 1], units)[0])
+
+
+def test_sums_are_exact() -> None:
+    """Whole numbers, whose products, however they are added, stay below 2⁵³."""
+    planes = VectorBuckets(1024, 16, 13, 1).setup("cpu")
+    units = VectorLink(0.9).prepare(planted(100, 1024, 1))
+    for numbers in (planes, units):
+        assert np.array_equal(numbers, np.rint(numbers))
+    assert max((abs(units) @ abs(planes)).max(), (abs(units) @ abs(units).T).max()) < 2**53
 
 
 def test_the_same_buckets_in_every_batch() -> None:
@@ -117,6 +126,12 @@ def test_prefer_and_cluster(deduplicate: Callable[..., Any]) -> None:
     kept = deduplicate(make, columns, list("abcde"))
     likes = {key: row["like"] for key, row in kept.rows.items()}
     assert likes == {"a": "b", "b": "b", "c": "d", "d": "d", "e": "e"}
+
+
+def test_what_the_documentation_says() -> None:
+    assert (NearVectors().bands, NearVectors().bits) == (16, 13)
+    agreements = (1 - np.arccos(c) / np.pi for c in (0.95, 0.97))
+    assert [round(meeting_probability(a, 16, 13), 3) for a in agreements] == [0.99, 0.999]
 
 
 def test_refusals(deduplicate: Callable[..., Any]) -> None:

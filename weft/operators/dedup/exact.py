@@ -27,8 +27,8 @@ class Exact(Compose):
 
     Reads `content`: text or bytes. Of rows with equal content the one with the smallest key
     stays (text compared by code points), or with `prefer` the one in which that column, of
-    numbers, is largest. Which one stays depends neither on the order of rows nor on the engine.
-    Null is no content: such rows stay.
+    numbers, is largest. Which one stays depends neither on the order of rows nor on the engine;
+    of rows of one key it is the first. Null is no content: such rows stay.
 
     `against` are rows of the same pipeline that are held already, with a column of the same
     name: ``Exact(against=weft.read(Lance("corpus.lance")))``. What they have is dropped; they

@@ -32,8 +32,8 @@ class NearImages(Near):
     Every near pair is found: of d + 1 bands of bits one has none of d differing bits (Manku,
     Jain and Das Sarma, "Detecting near-duplicates for web crawling", 2007). Each row travels d + 1
     times, and of n images about n²(d + 1) / 2 are compared for 2 to the power of 64 / (d + 1): for
-    a million and 4 bits 350 million pairs, a few seconds; each bit more makes it about 5 times as
-    many.
+    a million and 4 bits 350 million pairs, some seconds of one core; each bit more makes it 3 to 5
+    times as many.
 
     `against` are rows of the same pipeline that are held already, with hashes in a column of the
     same name: ``NearImages(against=weft.read(Lance("photos.lance")))``. What is near to them is

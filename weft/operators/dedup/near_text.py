@@ -109,6 +109,6 @@ class TextLink(Link):
 
     def near(self, one: Signatures, other: Signatures) -> npt.NDArray[np.bool_]:
         """As many equal places as it takes."""
-        wanted = math.ceil(self.threshold * one.shape[-1] - 1e-9)  # 0.7 * 10 is above 7
+        wanted = math.ceil(self.threshold * one.shape[-1] - 1e-9)  # 0.55 * 100 is above 55
         equal = np.expand_dims(one, -2) == np.expand_dims(other, -3)
         return np.asarray(np.count_nonzero(equal, axis=-1) >= wanted)

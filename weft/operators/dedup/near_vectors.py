@@ -51,7 +51,7 @@ class NearVectors(Near):
     they agree in all bits of one of `bands` bands. A band has as many bits as let pairs at
     exactly `similarity` be compared with probability `recall`; closer ones are compared more
     often: by default 13 bits, and a pair of cosine 0.95 with probability 0.99, of 0.97 with
-    0.9999. Each row travels `bands` times, with its vector. With more bands there are more
+    0.999. Each row travels `bands` times, with its vector. With more bands there are more
     bits, and fewer comparisons: of n unrelated rows n² · bands / 2 to the power of bits + 1.
 
     `against` are rows of the same pipeline that are held already, with vectors in a column of

@@ -12,7 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import pyarrow as pa
+
 from weft.errors import BooksError
+from weft.pipelines.batch import KEY
 from weft.pipelines.graph import Read, Write
 from weft.pipelines.plan import Plan
 
@@ -51,19 +54,23 @@ class Count:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Rows of one batch that met the same end at one step."""
+    """Rows of one batch that met the same end at one step.
+
+    `rows` has columns of the ledger: ``_key`` and ``_source``; ``_parent`` and ``read`` where the
+    batch has them; ``children`` of expanded rows and ``into`` of grouped ones. All rows of a unit
+    may end at one step, so they stay in Arrow. `errors` are exception types and messages.
+    """
 
     node: str
     kind: OutcomeKind
-    keys: list[str]
-    sources: list[str]
-    errors: list[tuple[str, str]] = field(default_factory=list)  # (exception type, message)
-    children: list[int] = field(default_factory=list)
-    parents: list[str | None] = field(default_factory=list)  # empty: none of the rows has one
-    into: list[str] = field(default_factory=list)  # of grouped rows: the key of their group's row
-    reads: list[str | None] = field(
-        default_factory=list
-    )  # empty: all are rows of the unit's own read
+    rows: pa.Table
+    errors: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def keys(self) -> list[str]:
+        """The key of each row."""
+        keys: list[str] = self.rows[KEY].to_pylist()
+        return keys
 
 
 Books = dict[str, Count]

@@ -37,7 +37,7 @@ PARCEL = pa.schema(
     ]
 )
 
-_UNIT, _PAYLOAD, _WORK = "_unit", "_payload", "_work"
+_UNIT, _PAYLOAD, _ENDED, _WORK = "_unit", "_payload", "_ended", "_work"
 _RECEIPT, _ERROR = "_receipt", "_error"
 
 
@@ -60,7 +60,7 @@ def pack_cargo(plan: Plan, cargo: Cargo) -> pa.Table:
     """A unit between two stages."""
     noted = {
         "books": {n: dataclasses.asdict(line) for n, line in cargo.work.books.items()},
-        "outcomes": [dataclasses.asdict(o) for o in cargo.work.outcomes],
+        "outcomes": [[o.node, o.kind, o.errors] for o in cargo.work.outcomes],
         "met": cargo.work.met,
         "stages": cargo.stages,
     }
@@ -69,6 +69,9 @@ def pack_cargo(plan: Plan, cargo: Cargo) -> pa.Table:
         if batches:
             whole = concat_batches(batches)
             parcels.append(_parcel(cargo.unit.id, port, whole.rows, _ipc(plan, port, whole)))
+    for outcomes in cargo.work.outcomes:
+        ended = outcomes.rows
+        parcels.append(_parcel(cargo.unit.id, _ENDED, ended.num_rows, _stream(ended)))
     # Rows come first: an IPC stream is a multiple of 8 bytes long, so each begins at one, and
     # what is read in place is aligned for every type.
     parcels.append(_parcel(cargo.unit.id, _WORK, 0, json.dumps(noted).encode()))
@@ -80,14 +83,20 @@ def unpack_cargo(plan: Plan, table: pa.Table) -> Cargo:
     unit = unpack_unit(table.filter(pc.is_in(table["port"], pa.array([_UNIT, _PAYLOAD]))))
     cargo: Cargo | None = None
     ports: dict[str, list[Batch]] = {}
+    ended: list[pa.Table] = []
     for port, data in zip(table["port"].to_pylist(), _buffers(table["data"]), strict=True):
         if port == _WORK:
             noted = json.loads(data.to_pybytes())
             work = Work({n: Count(**line) for n, line in noted["books"].items()})
-            work.outcomes = [_outcomes(o) for o in noted["outcomes"]]
+            work.outcomes = [
+                Outcomes(node, kind, rows, [(e[0], e[1]) for e in errors])
+                for rows, (node, kind, errors) in zip(ended, noted["outcomes"], strict=True)
+            ]
             work.met = noted["met"]
             cargo = Cargo(unit, work)
             cargo.stages = [(began, seconds) for began, seconds in noted["stages"]]
+        elif port == _ENDED:
+            ended.append(pa.ipc.open_stream(data).read_all())
         elif not port.startswith("_"):
             rows = pa.ipc.open_stream(data).read_all()
             ports[port] = [batch_from_arrow(rows, plan.step(port).columns)]
@@ -121,16 +130,14 @@ def unpack_results(table: pa.Table) -> Iterable[Receipt | tuple[str, str]]:
 def _ipc(plan: Plan, port: str, batch: Batch) -> pa.Buffer:
     own = [arrow_field(n, ENVELOPE[n]) for n in ENVELOPE if n in batch.envelope]
     columns = [arrow_field(n, t) for n, t in plan.step(port).columns.items()]
-    table = batch.to_arrow(pa.schema(own + columns))
+    return _stream(batch.to_arrow(pa.schema(own + columns)))
+
+
+def _stream(table: pa.Table) -> pa.Buffer:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return sink.getvalue()
-
-
-def _outcomes(noted: dict[str, Any]) -> Outcomes:
-    made = Outcomes(**noted)
-    return dataclasses.replace(made, errors=[(e[0], e[1]) for e in made.errors])
 
 
 def _unit_parcels(unit: Unit) -> list[dict[str, Any]]:

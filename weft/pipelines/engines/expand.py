@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from weft.errors import ContractError
 from weft.pipelines.batch import (
@@ -167,8 +168,8 @@ class ExpandRunner(ApplyRunner):
             counts |= dict.fromkeys(nulls, 0)
         rows = np.array(sorted(counts), np.int64)
         if len(rows):
-            work.note(self.step.id, "expanded", batch, rows)
-            work.outcomes[-1].children.extend(counts[int(i)] for i in rows)
+            children = pa.array([counts[i] for i in rows.tolist()], pa.int32())
+            work.note(self.step.id, "expanded", batch, rows, children=children)
 
     def _children(self, batch: Batch, parents: Indices) -> Batch:
         """A row for each child: its parent's columns, its own key and place in the family."""

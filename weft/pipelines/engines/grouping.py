@@ -176,8 +176,8 @@ class GroupRunner(Runner):
             work.books[self.step.id].dropped += len(lost)
         rows = np.flatnonzero(groups.among(made.groups))
         if len(rows):
-            work.note(self.step.id, "grouped", batch, rows)
-            work.outcomes[-1].into.extend([keys[group] for group in groups.of[rows].tolist()])
+            into = pa.array(keys, pa.string()).take(pa.array(groups.of[rows]))
+            work.note(self.step.id, "grouped", batch, rows, into=into)
 
     def _rows(self, batch: Batch, groups: Groups, made: _Made, keys: list[str]) -> Batch:
         """The new rows: the columns of the key, and what was made."""

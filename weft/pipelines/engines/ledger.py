@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pyarrow as pa
 
@@ -59,40 +60,29 @@ def ledger_table(
             "outcome": pa.repeat("kept", b.rows),
             "step": pa.repeat(write, b.rows),
             PARENT: b.column(PARENT).array,
-            "children": pa.nulls(b.rows, pa.int32()),
-            "read": b.envelope[READ].array if READ in b.envelope else _repeat(read, b.rows),
-            "into": pa.nulls(b.rows, pa.string()),
             "joined": b.column(JOINED).array,
+            **({"read": b.envelope[READ].array} if READ in b.envelope else {}),
         }
         for b in batches
     ]
     parts += [
         {
-            KEY: pa.array(o.keys, pa.string()),
-            SOURCE: pa.array(o.sources, pa.string()),
-            "outcome": pa.repeat(o.kind, len(o.keys)),
-            "step": pa.repeat(o.node, len(o.keys)),
-            PARENT: pa.array(o.parents or [None] * len(o.keys), pa.string()),
-            "children": _children(o),
-            "read": pa.array(o.reads, pa.string()) if o.reads else _repeat(read, len(o.keys)),
-            "into": pa.array(o.into, pa.string()) if o.into else _repeat(None, len(o.keys)),
-            "joined": pa.nulls(len(o.keys), MET),
+            **dict(zip(o.rows.column_names, o.rows.columns, strict=True)),
+            "outcome": pa.repeat(o.kind, o.rows.num_rows),
+            "step": pa.repeat(o.node, o.rows.num_rows),
         }
         for o in outcomes
         if o.kind != "nulled"  # a nulled row went on: its end is told by a later step
     ]
-    tables = [pa.table({n: p[n] for n in LEDGER_SCHEMA.names}).cast(LEDGER_SCHEMA) for p in parts]
-    return pa.concat_tables(tables) if tables else LEDGER_SCHEMA.empty_table()
+    return pa.concat_tables([LEDGER_SCHEMA.empty_table(), *(_whole(p, read) for p in parts)])
 
 
-def _repeat(value: str | None, rows: int) -> pa.Array:
-    return pa.repeat(pa.scalar(value, pa.string()), rows)
-
-
-def _children(outcomes: Outcomes) -> pa.Array:
-    if outcomes.kind == "expanded":
-        return pa.array(outcomes.children, pa.int32())
-    return pa.nulls(len(outcomes.keys), pa.int32())
+def _whole(part: Mapping[str, Any], read: str | None) -> pa.Table:
+    """A part of the ledger with all its columns: null where nothing was said."""
+    rows = len(part[KEY])
+    said = {"read": pa.repeat(pa.scalar(read, pa.string()), rows), **part}
+    columns = [said.get(f.name, pa.nulls(rows, f.type)) for f in LEDGER_SCHEMA]
+    return pa.table(columns, names=LEDGER_SCHEMA.names).cast(LEDGER_SCHEMA)
 
 
 def errors_table(plan: Plan, outcomes: Iterable[Outcomes]) -> pa.Table:
@@ -109,7 +99,9 @@ def errors_table(plan: Plan, outcomes: Iterable[Outcomes]) -> pa.Table:
         }
         for o in outcomes
         if o.kind in ("failed", "nulled")
-        for key, source, (error, message) in zip(o.keys, o.sources, o.errors, strict=True)
+        for key, source, (error, message) in zip(
+            o.keys, o.rows[SOURCE].to_pylist(), o.errors, strict=True
+        )
     ]
     return pa.Table.from_pylist(rows, schema=ERRORS_SCHEMA)
 

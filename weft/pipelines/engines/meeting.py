@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from weft.errors import DataError, TooLarge
 from weft.pipelines.batch import Batch, concat_batches
@@ -62,8 +63,8 @@ class JoinRunner(Runner):
         meets = np.bincount(matched.left, minlength=batch.rows)
         many = np.flatnonzero(meets > 1)
         if len(many):  # they end here, and go on as several
-            work.note(self.step.id, "expanded", batch, many)
-            work.outcomes[-1].children.extend(int(meets[i]) for i in many)
+            children = pa.array(meets[many], pa.int32())
+            work.note(self.step.id, "expanded", batch, many, children=children)
         lost = np.flatnonzero(meets == 0)
         if len(lost):
             work.note(self.step.id, "dropped", batch, lost)

@@ -7,7 +7,7 @@ that the operator does not touch itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -20,6 +20,7 @@ from weft.pipelines.batch import (
     COUNT,
     INDEX,
     JOINED,
+    KEY,
     PARENT,
     READ,
     SOURCE,
@@ -60,23 +61,18 @@ class Work:
         kind: OutcomeKind,
         batch: Batch,
         rows: Indices,
-        errors: list[BaseException] | None = None,
+        errors: Sequence[BaseException] = (),
+        **more: pa.Array,
     ) -> None:
-        """Record that `rows` of `batch` met an end at step `node`."""
-        keys, sources = batch.keys, batch.envelope[SOURCE].values
-        parents = batch.envelope[PARENT].values if PARENT in batch.envelope else None
-        reads = batch.envelope[READ].values if READ in batch.envelope else None
-        self.outcomes.append(
-            Outcomes(
-                node,
-                kind,
-                [str(keys[i]) for i in rows],
-                [str(sources[i]) for i in rows],
-                [(type(e).__name__, redact(str(e) or repr(e))) for e in errors or []],
-                parents=[] if parents is None else [parents[i] for i in rows],
-                reads=[] if reads is None else [reads[i] for i in rows],
-            )
-        )
+        """Record that `rows` of `batch` met an end at step `node`, with `more` for the ledger."""
+        own = {KEY: KEY, SOURCE: SOURCE, PARENT: PARENT, READ: "read", JOINED: "joined"}
+        ended = {
+            new: batch.envelope[name].take(rows).array
+            for name, new in own.items()
+            if name in batch.envelope
+        }
+        told = [(type(e).__name__, redact(str(e) or repr(e))) for e in errors]
+        self.outcomes.append(Outcomes(node, kind, pa.table(ended | more), told))
 
 
 class Runner:

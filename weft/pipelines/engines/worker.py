@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter, time
 from typing import Any
@@ -236,14 +236,12 @@ class StageWorker:
             )
             left -= count
             if lost:
-                keys, sources = list(lost.keys), list(lost.sources)
-                work.outcomes.append(Outcomes(predicate.node, "dropped", keys, sources))
+                ended = _ended(lost.keys, lost.sources)
+                work.outcomes.append(Outcomes(predicate.node, "dropped", ended))
         if chunk.failed:
             errors = [(type(f.error).__name__, redact(str(f.error))) for f in chunk.failed]
-            keys = [f.key for f in chunk.failed]
-            work.outcomes.append(
-                Outcomes(step.id, "failed", keys, [f.source for f in chunk.failed], errors)
-            )
+            ended = _ended([f.key for f in chunk.failed], [f.source for f in chunk.failed])
+            work.outcomes.append(Outcomes(step.id, "failed", ended, errors))
         line.taken += taken
         line.failed += len(chunk.failed)
         line.passed += chunk.batch.rows + dropped
@@ -367,6 +365,10 @@ def units_of(plan: Plan, rows: int, sources: Mapping[str, Source] | None = None)
         source = (sources or {}).get(step.id, step.action.source)
         for split in source.splits(rows):
             yield Unit(digest([plan.recipe, step.id, split.id]), step.id, split)
+
+
+def _ended(keys: Sequence[str], sources: Sequence[str]) -> pa.Table:
+    return pa.table({KEY: pa.array(keys, pa.string()), SOURCE: pa.array(sources, pa.string())})
 
 
 def _rebatch(batches: list[Batch], rows: int) -> Iterator[Batch]:

@@ -157,7 +157,7 @@ class _Search:
                 key=end.key,
                 outcome=end.outcome,
                 step=end.step,
-                says=record.steps[end.step]["says"],
+                says=record.step(end.step)["says"],
                 children=end.children,
                 into=end.into,
                 faults=tuple(f for f in faults.get(end.key, ()) if _is_of(record, end, f)),
@@ -210,14 +210,14 @@ class _Search:
             rows, note = there[place] if place is not None else ({}, "")
             if place is not None and not note and step.key not in rows:
                 note = f"The run that made version {place.version} kept no such row."
-            noted = record.steps.get(step.step, {"says": "", "source": {}})
+            noted = record.step(step.step)
             yield Origin(
                 how="read",
                 step=step.step,
                 says=noted["says"],
                 key=step.key,
                 rows=tuple(rows.get(step.key, ())),
-                source=noted["source"],
+                source=noted.get("source", {}),
                 version=end.source,
                 note=note,
             )
@@ -241,7 +241,7 @@ def _inside(record: Record, step: _Step, rows: Iterator[Row]) -> Origin:
     return Origin(
         how=step.how,
         step=step.step,
-        says=record.steps[step.step]["says"],
+        says=record.step(step.step)["says"],
         key=step.key,
         rows=tuple(next(rows) for _ in step.of),
         count=step.count,
@@ -305,13 +305,13 @@ def _version_of(ends: Sequence[End]) -> set[str]:
 
 def _read_by(record: Record, end: End, way: Collection[str]) -> str:
     """The read that a row came by; nothing, if it could be one of several."""
-    reads = [name for name in way if record.steps[name]["kind"] == "read"]
+    reads = [name for name in way if record.step(name)["kind"] == "read"]
     return end.read or (reads[0] if len(reads) == 1 else "")
 
 
 def _place(record: Record, end: End, step: _Step) -> _Place | None:
     """Where a row was read from, if that is a dataset of weft."""
-    source = record.steps[step.step]["source"] if step.step else {}
+    source = record.step(step.step).get("source", {})
     found = _OF_WEFT.fullmatch(end.source)
     if source.get("type") != "Lance" or found is None:
         return None

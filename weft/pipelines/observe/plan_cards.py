@@ -9,7 +9,7 @@ from typing import Any, Literal
 from weft.errors import redact
 from weft.pipelines.expressions import Expression
 from weft.pipelines.graph import Apply, Read, WithColumns, Write
-from weft.pipelines.observe.estimates import Estimate
+from weft.pipelines.estimates import Estimate
 from weft.pipelines.observe.shapes import cut, cut_middle
 from weft.pipelines.plan import Plan, Step
 from weft.pipelines.relations import Exchange, Group, Join, Order, Union
@@ -124,12 +124,11 @@ def _told(step: Step, rows: Estimate) -> tuple[Kind, list[str], list[str]]:
         case Write(sink=sink):
             return "sink", [f"{type(sink).__name__} {sink.uri}"], [f"writes {columns}"]
         case Exchange() as kept:
-            return "disk", [_kept(kept)], [f"keeps {columns}", *_size(rows)]
+            return "disk", _kept(kept), [f"keeps {columns}", *_size(rows)]
         case Union() | Order() as action:
             return "meet", [str(action)], []
         case Join() as join:
-            on, _, brings = str(join).partition(" -> ")
-            return "meet", [on, f"brings {brings}" if brings else ""], []
+            return "meet", [str(join).partition(" -> ")[0], _brought(join, step)], []
         case Group(operator=None, aggregates=aggregates) as group:
             return "meet", [_by(group), *map(_named, aggregates)], []
         case Group(operator=operator) as group:
@@ -141,6 +140,12 @@ def _told(step: Step, rows: Estimate) -> tuple[Kind, list[str], list[str]]:
             return "step", list(map(_named, expressions)), []
         case action:
             return "step", [str(action)], []
+
+
+def _brought(join: Join, step: Step) -> str:
+    """The columns of the right that a later step needs."""
+    names = [a if a == b else f"{b}={a}" for a, b in join.brings if b in step.columns]
+    return f"brings {', '.join(names)}" if names else ""
 
 
 def _by(group: Group) -> str:
@@ -159,19 +164,21 @@ def _size(rows: Estimate) -> list[str]:
     return [f"about {format_bytes(rows.bytes)}{'' if rows.exact else ' at most'}"]
 
 
-def _kept(kept: Exchange) -> str:
+def _kept(kept: Exchange) -> list[str]:
     """What an exchange does with rows, in words."""
     by = ", ".join(kept.by)
     match kept.kind:
         case "shuffle":
             pieces = f"in {kept.partitions} pieces" if kept.partitions > 1 else "together"
-            return f"by {by}, {pieces}" if by else f"all rows {pieces}"
+            return [f"by {by}, {pieces}" if by else f"all rows {pieces}"]
         case "sort":
-            return f"sorted: {kept}" if kept.by else f"in order {kept}".rstrip()
+            order = f"sorted by {by}" if by else "as the source has them"
+            first = "" if kept.limit is None else f"first {kept.limit:,} of each unit"
+            return [order + " descending" * kept.descending, first]
         case "broadcast":
-            return "for every worker"
+            return ["for every worker"]
         case _:
-            return "as they are"
+            return ["as they are"]
 
 
 def _first(lines: Sequence[str]) -> list[str]:

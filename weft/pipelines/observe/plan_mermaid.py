@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from weft.pipelines.observe.estimates import Estimate
+from weft.pipelines.estimates import Estimate
 from weft.pipelines.observe.plan_cards import Card, Zone, cards, headline, zones
 from weft.pipelines.observe.shapes import cut
 from weft.pipelines.plan import Plan

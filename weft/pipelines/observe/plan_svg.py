@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 
-from weft.pipelines.observe.estimates import Estimate
+from weft.pipelines.estimates import Estimate
 from weft.pipelines.observe.markup import Markup, element, style_sheet
 from weft.pipelines.observe.plan_cards import (
     LEGEND,
@@ -44,7 +44,7 @@ _LEAST_WIDTH = 640.0
 _PAD = 13.0
 _LINE = 17.0
 _LID = 6.0
-"""Half the height of the top of a drum, which is what rows on disk look like."""
+"""Half the height of the lid of a drum, which is what rows on disk look like."""
 
 _TITLE_PIXELS = 12.0
 _NOTE_PIXELS = 6.8

@@ -161,8 +161,15 @@ class Record:
         some = self._ledger.to_table([KEY], limit=_COMPARED)
         return nearest(key, some[KEY].to_pylist())
 
+    def step(self, name: str) -> Mapping[str, Any]:
+        """What is noted of a step; nothing of one that an earlier run had, of whose rows these
+        are, and that the plan of this run did without."""
+        return self.steps.get(name, {"kind": "", "says": "", "inputs": []})
+
     def way(self, end: End) -> frozenset[str]:
         """The steps that a row may have come through, and the one at which it ended."""
+        if end.step not in self.steps:
+            return frozenset(self.steps)
         right = end.outcome == "joined"
         inputs = self.steps[end.step]["inputs"][right : None if right else 1]
         return frozenset({end.step}.union(*map(self.through, inputs)))
@@ -174,7 +181,7 @@ class Record:
             name = waiting.pop()
             if name not in found:
                 found.add(name)
-                step = self.steps[name]
+                step = self.step(name)
                 waiting += step["inputs"][: 1 if step["kind"] == "join" else None]
         return frozenset(found)
 

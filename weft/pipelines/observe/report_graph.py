@@ -2,8 +2,9 @@
 
 Steps get layers so that edges go down and every stage has layers of its own. An edge over
 several layers gets a narrow place in each, so it runs beside boxes, never through them. Layers
-are ordered by the mean place of their neighbours, and placed as near to them as the order and
-the widths allow (isotonic regression). Nothing overlaps, by construction.
+are ordered by the mean place of their neighbours, so that few edges cross, and placed as near
+to them as the order and the widths allow (isotonic regression). Nothing overlaps, by
+construction.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from weft.errors import DefinitionError
 from weft.pipelines.graph import Exchange, Group, Join, Read
-from weft.pipelines.observe.estimates import estimate
+from weft.pipelines.estimates import estimate
 from weft.pipelines.plan import Plan, Step
 from weft.pipelines.resources import Cluster
 from weft.pipelines.types import Type

@@ -111,7 +111,7 @@ def _estimate(
         case Apply(operator=Expand()):
             return UNKNOWN
         case Where() | Apply(operator=Filter()):
-            return inputs[0]
+            return inputs[0].at_most()
         case Union():
             return _sum(inputs)
         case Join() as join:
