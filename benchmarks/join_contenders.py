@@ -22,7 +22,10 @@ KEYS = 100_000
 WORKLOADS = ("inner", "left", "broadcast", "group", "sort")
 _WARM_ROWS, _WARM_UPS = 10_000, 2
 _PIECES = 2 * CORES
-"""Partitions of Ray Data's shuffles; its 200 are for clusters, and as slow on two cores."""
+"""Partitions of Ray Data's shuffles."""
+
+_ROUNDING = 1e-12
+"""How far means of numbers from 0 to 1 may be apart, which are summed in any order."""
 
 _LETTERS = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz012345", np.uint8)
 
@@ -149,8 +152,8 @@ def difference(workload: str, expected: Path, given: Path) -> str | None:
         one, other = one.sort(by), other.sort(by)
     if one.height != other.height:
         return f"{other.height} rows; expected {one.height}"
-    means = [pl.col("y").round_sig_figs(12)] if workload == "group" else []  # summed in any order
-    one, other = one.with_columns(means), other.with_columns(means)
+    if workload == "group" and (one["y"] - other["y"]).abs().max() <= _ROUNDING:
+        one, other = one.drop("y"), other.drop("y")
     wrong = [name for name in one.columns if not one[name].equals(other[name])]
     return f"values of {', '.join(wrong)}" if wrong else None
 

@@ -47,7 +47,9 @@ def test_flatness_is_of_time_per_row() -> None:
     found = joins.flatness(runs)
     assert found["cpu_seconds"] == pytest.approx(1)
     assert found["seconds"] == pytest.approx((15 / 1000) / (6 / 100))
-    assert found["added_seconds"] == pytest.approx(1)
+    assert joins.added(runs) == pytest.approx(1)
+    runs[1000] = [Measured(9, 15, 17, 1, {})]
+    assert joins.added(runs) == pytest.approx(2)
 
 
 ROWS = {"key": ["a", "b"], "x": [1, 2], "y": [0.5, 1 / 3]}
@@ -58,7 +60,7 @@ ROWS = {"key": ["a", "b"], "x": [1, 2], "y": [0.5, 1 / 3]}
     [
         ("inner", {"x": [2, 1], "key": ["b", "a"], "y": [1 / 3, 0.5]}, None),
         ("sort", {n: v[::-1] for n, v in ROWS.items()}, "values of key, x, y"),
-        ("group", ROWS | {"y": [0.5, 1 / 3 + 1e-16]}, None),
+        ("group", ROWS | {"y": [0.5, 1 / 3 + 1e-15]}, None),
         ("group", ROWS | {"y": [0.5, 1 / 3 + 1e-9]}, "values of y"),
         ("inner", ROWS | {"y": [0.5, None]}, "values of y"),
         ("inner", {n: v[:1] for n, v in ROWS.items()}, "1 rows; expected 2"),

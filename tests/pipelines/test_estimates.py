@@ -16,8 +16,8 @@ from weft.errors import DataError
 from weft.operators.tabular import Sort, Top
 from weft.pipelines.compile import compile_plan
 from weft.pipelines.connector import Source
-from weft.pipelines.lowering import lower
 from weft.pipelines.estimates import Estimate, estimate
+from weft.pipelines.lowering import lower
 from weft.pipelines.resources import Cluster, Machine
 
 TEN = [{"id": f"r{i}", "k": i % 3, "v": i} for i in range(10)]

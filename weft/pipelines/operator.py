@@ -241,9 +241,12 @@ def _made(child: Any) -> Any:
     return child.make() if isinstance(child, Later) else child
 
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
+
+
 def canonical_bytes(value: Any) -> bytes:
     """`value`, which is JSON, as the one sequence of bytes that stands for it."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+    return _encode(value).encode()
 
 
 def digest(value: Any) -> str:

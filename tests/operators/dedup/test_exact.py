@@ -131,7 +131,13 @@ def test_refusals(deduplicate: Callable[..., Any]) -> None:
         deduplicate(lambda _: Exact(prefer="quality"), texts, ["a"], content="text")
     with pytest.raises(DefinitionError, match=r"Exact: prefer='text' is Text; expected numbers"):
         deduplicate(lambda _: Exact(prefer="text"), texts, ["a"], content="text")
-    with pytest.raises(DefinitionError, match="'text'"):
+    with pytest.raises(
+        DefinitionError, match=r"Exact: against=Memory.*expected rows, such as weft"
+    ):
+        deduplicate(lambda _: Exact(against=Memory("m")), texts, ["a"], content="text")
+    with pytest.raises(
+        DefinitionError, match=r"Exact: the rows in `against` have no column 'text'"
+    ):
         deduplicate(
             lambda held: Exact(against=held), texts, ["a"], held=(numbers, ["b"]), content="text"
         )

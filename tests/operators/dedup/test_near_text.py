@@ -334,6 +334,13 @@ def test_refusals(deduplicate: Callable[..., Any]) -> None:
         )
     with pytest.raises(DefinitionError, match="cluster='minhash' would overwrite a column"):
         deduplicate(lambda _: dedup.NearText(cluster="minhash"), signed(ONE), ["a"])
+    with pytest.raises(DefinitionError, match="NearText: the rows in `against` have no column"):
+        deduplicate(
+            lambda held: dedup.NearText(against=held),
+            signed(ONE),
+            ["a"],
+            held=({"text": (Text(), [ONE])}, ["h"]),
+        )
     with pytest.raises(DefinitionError, match=r"'minhash' is Tensor\('uint32', \(128,\)\) in one"):
         deduplicate(
             lambda held: dedup.NearText(against=held),

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weft.operators.dedup.content_hash import Content, ContentHash
-from weft.operators.dedup.steps import RANK, ranked
+from weft.operators.dedup.steps import RANK, check_held, ranked
 from weft.pipelines.fields import fields
 from weft.pipelines.grouping import Compose, Pick
 from weft.pipelines.operator import BatchView
@@ -57,6 +57,7 @@ class Exact(Compose):
             ContentHash(), content=content, content_hash=_HASH
         )
         if self.against is not None:
+            check_held(self.name, rows, self.against, content)
             held = self.against.apply(ContentHash(), content=content, content_hash=_HASH)
             hashed = hashed.join(held.select(_HASH), on=_HASH, how="anti")
         rank: dict[str, Any] = {"rank": RANK} if self.prefer is not None else {}

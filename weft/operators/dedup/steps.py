@@ -201,6 +201,7 @@ def drop_near(operator: Near, rows: Rows, column: str, buckets: Buckets, link: L
     named = named.apply(name, key="_key", signature=column, name=NAME, on_error="raise", **given)
     signed = named.select(NAME, column)
     if against is not None:
+        check_held(operator.name, rows, against, column)
         held = against.apply(
             Name(link.reads["signature"], held=True), key="_key", signature=column, name=NAME
         )
@@ -234,6 +235,23 @@ def ranked(operator: str, rows: Rows, prefer: str | None) -> Rows:
     if not (pa.types.is_integer(kind.storage) or pa.types.is_floating(kind.storage)):
         raise DefinitionError(f"{operator}: prefer={prefer!r} is {kind}; expected numbers.")
     return rows.with_columns(pl.col(prefer).cast(pl.Float64).alias(RANK))
+
+
+def check_held(operator: str, rows: Rows, against: Any, column: str) -> None:
+    """Refuse what rows cannot be compared with.
+
+    Raises:
+        DefinitionError: it is not rows, or has no such column.
+    """
+    if not isinstance(against, type(rows)):
+        raise DefinitionError(
+            f"{operator}: against={against!r}; expected rows, such as weft.read(Lance(…))."
+        )
+    if column not in against.columns:
+        raise DefinitionError(
+            f"{operator}: the rows in `against` have no column {column!r}. Given: "
+            f"{against.columns}. Name theirs so: against.with_columns({column}=pl.col(…))"
+        )
 
 
 def check_share(operator: str, name: str, value: float) -> None:

@@ -61,7 +61,7 @@ def pack_cargo(plan: Plan, cargo: Cargo) -> pa.Table:
     noted = {
         "books": {n: dataclasses.asdict(line) for n, line in cargo.work.books.items()},
         "outcomes": [[o.node, o.kind, o.errors] for o in cargo.work.outcomes],
-        "met": cargo.work.met,
+        "met": {step: sorted(keys) for step, keys in cargo.work.met.items()},
         "stages": cargo.stages,
     }
     parcels = []
@@ -92,7 +92,7 @@ def unpack_cargo(plan: Plan, table: pa.Table) -> Cargo:
                 Outcomes(node, kind, rows, [(e[0], e[1]) for e in errors])
                 for rows, (node, kind, errors) in zip(ended, noted["outcomes"], strict=True)
             ]
-            work.met = noted["met"]
+            work.met = {step: set(keys) for step, keys in noted["met"].items()}
             cargo = Cargo(unit, work)
             cargo.stages = [(began, seconds) for began, seconds in noted["stages"]]
         elif port == _ENDED:

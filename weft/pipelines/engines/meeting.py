@@ -78,13 +78,11 @@ class JoinRunner(Runner):
         """
         if self.join.many or self.join.asof or self.join.how in ("semi", "anti"):
             return
-        seen = work.met.setdefault(self.step.id, [])
-        before = set(seen)
+        seen = work.met.setdefault(self.step.id, set())
         for key in several:
-            if key in before:
+            if key in seen:
                 raise many_to_many(self.step.id, key)
-            before.add(key)
-        seen += several
+            seen.add(key)
 
 
 def note_right(step: Step, batches: Iterable[Batch], work: Work) -> None:
@@ -165,6 +163,8 @@ class Meeting:
         for number, batch in enumerate(self._share(left, join.left_on, batch_rows)):
             if number % slices == mine:
                 yield runner(batch, self.work)
+        if slices == 1:  # all rows of these keys were here
+            self.work.met.pop(self.step.id, None)
 
     def _ordered(self, order: Order) -> Iterator[Batch]:
         source = self.step.inputs[0]

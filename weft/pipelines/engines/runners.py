@@ -53,7 +53,7 @@ class Work:
     def __init__(self, books: Books) -> None:
         self.books = books
         self.outcomes: list[Outcomes] = []
-        self.met: dict[str, list[str]] = {}  # by join: keys that several rows of the right have
+        self.met: dict[str, set[str]] = {}  # by join: keys that several rows of the right have
 
     def note(
         self,

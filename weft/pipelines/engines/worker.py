@@ -175,7 +175,7 @@ class StageWorker:
             "rows": cargo.unit.split.rows if self._reads(cargo.unit) else 0,  # of sources
             "writes": writes,
             "kept": kept,
-            "met": cargo.work.met,
+            "met": {step: sorted(keys) for step, keys in cargo.work.met.items()},
             "books": {n: dataclasses.asdict(line) for n, line in cargo.work.books.items()},
             "samples": samples(cargo.work.outcomes),
             "stages": cargo.stages,

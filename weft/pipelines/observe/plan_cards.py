@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from weft.errors import redact
+from weft.pipelines.estimates import Estimate
 from weft.pipelines.expressions import Expression
 from weft.pipelines.graph import Apply, Read, WithColumns, Write
-from weft.pipelines.estimates import Estimate
 from weft.pipelines.observe.shapes import cut, cut_middle
 from weft.pipelines.plan import Plan, Step
 from weft.pipelines.relations import Exchange, Group, Join, Order, Union

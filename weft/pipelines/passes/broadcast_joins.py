@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from weft.errors import DefinitionError
+from weft.pipelines.estimates import Estimate, estimate
 from weft.pipelines.graph import Exchange, Join
 from weft.pipelines.lowering import settle
-from weft.pipelines.estimates import Estimate, estimate
 from weft.pipelines.plan import Plan, Step
 from weft.pipelines.resources import Cluster
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from weft.errors import DefinitionError
-from weft.pipelines.graph import Exchange, Group, Join, Read
 from weft.pipelines.estimates import estimate
+from weft.pipelines.graph import Exchange, Group, Join, Read
 from weft.pipelines.plan import Plan, Step
 from weft.pipelines.resources import Cluster
 from weft.pipelines.types import Type
@@ -30,6 +30,9 @@ UNIT_BYTES = 128 * 2**20
 
 UNIT_ROWS = 262_144
 """No unit is larger, so that its receipt and its ledger stay small."""
+
+EXPANDED_ROWS = 16_384
+"""No unit of rows that become several is larger: nobody knows how many there will be to keep."""
 
 UNIT_MEDIA_ROWS = 512
 """No unit that reads media is larger: some seconds of decoding, which is what a crash costs."""
@@ -54,7 +57,8 @@ def size_batches(plan: Plan, cluster: Cluster) -> Plan:
     held = [*plan.writes(), *plan.exchanges(), *map(plan.step, crossing)]
     kept = max(_row_bytes(s, measured) for s in held)
     media = any(c.row_bytes >= 100_000 for s in plan.steps for c in s.columns.values())
-    most = UNIT_MEDIA_ROWS if media else UNIT_ROWS
+    many = EXPANDED_ROWS if any(s.expands for s in plan.steps) else UNIT_ROWS
+    most = UNIT_MEDIA_ROWS if media else many
     plan = _sized_shuffles(plan)
     return replace(
         plan, stages=tuple(stages), unit_rows=max(1, min(most, UNIT_BYTES // max(1, kept)))
