@@ -196,8 +196,11 @@ def _key_of(values: tuple[Any, ...], by: Sequence[str]) -> str:
     return json.dumps(texts, separators=(",", ":"))
 
 
-def _group_row(key: tuple[Any, ...], by: Sequence[str], rows: list[Row]) -> Row:
-    """What a group's row has apart from what is made of the group."""
+def _group_row(key: tuple[Any, ...], by: Sequence[str], rows: list[Row], *, child: bool) -> Row:
+    """What a group's row has apart from what is made of the group.
+
+    `child`: whether rows that children were brought back to may be children themselves.
+    """
     name = _key_of(key, by)
     own = {**dict.fromkeys(FAMILY), "_key": name}
     members = sorted(f"{len(r['_key'].encode())}:{r['_key']}{r['_source']}\n" for r in rows)
@@ -205,8 +208,8 @@ def _group_row(key: tuple[Any, ...], by: Sequence[str], rows: list[Row]) -> Row:
     if list(by) == ["_parent"]:
         if key[0] is not None:
             own["_source"] = rows[0]["_source"]
-        if child := re.fullmatch(r"(.*)#(\d{1,9})", name, re.DOTALL):
-            own |= {"_parent": child[1], "_index": int(child[2])}
+        if child and (place := re.fullmatch(r"(.*)#(\d{1,9})", name, re.DOTALL)):
+            own |= {"_parent": place[1], "_index": int(place[2])}
         return own
     return own | {c: v for c, v in zip(by, key, strict=True) if not c.startswith("_")}
 
@@ -305,6 +308,7 @@ def _per_group(
 ) -> bool:  # fmt: skip
     expected: list[Row] = []
     dropped = failed = 0
+    child = rows._recorder.depth(rows._node) > 0
     for key, group in _groups(stream, by).items():
         try:
             made = answer(group)
@@ -314,7 +318,7 @@ def _per_group(
         if made is None:
             dropped += len(group)
         else:
-            expected.append({**_group_row(key, by, group), **made})
+            expected.append({**_group_row(key, by, group, child=child), **made})
     dag.add(rows, expected, stream, ordered=False, dropped=dropped, failed=failed)
     return True
 

@@ -95,7 +95,7 @@ def read(dag: Dag, name: str) -> None:
     number = chance.choice([pa.int32(), pa.int64()])
     rows = [
         {
-            "id": chance.choice([f"{name}{i}", f"[{name}*{i}", f"é#{name}{i}"]),
+            "id": chance.choice([f"{name}{i}", f"[{name}*{i}", f"é {name}#{i}"]),
             "n": chance.randint(0, 20),
             "m": chance.choice([None, *range(4)]),
             "s": chance.choice(["1", "5", "12", "x", "[", "", None]),
