@@ -46,7 +46,7 @@ CONSTANTS = {
     "weft.pipelines.runs.phases.HELD_BYTES": (3000, 2**28),
     "weft.pipelines.engines.kept.HELD_ROWS": (1, 3, 65_536),
     "weft.pipelines.engines.meeting.HELD_ROWS": (1, 65_536),
-    "weft.pipelines.engines.meeting._LEAST_ROWS": (1, 4096),
+    "weft.pipelines.engines.kept.READ_BYTES": (500, 2**25),
 }
 """What decides where the rows of later phases are cut, and values small enough to cut them."""
 

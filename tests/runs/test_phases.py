@@ -19,6 +19,7 @@ import pytest
 import weft
 from weft.connectors import Arrow, Memory
 from weft.errors import DataError, DefinitionError, TooLarge
+from weft.operators import tabular
 from weft.pipelines import tables
 from weft.pipelines.resources import Cluster, Machine
 from weft.pipelines.runs.journal import journals
@@ -281,10 +282,25 @@ def test_many_to_many_is_refused_wherever_the_rows_are(
         monkeypatch.setattr("weft.pipelines.passes.broadcast_joins.BROADCAST_BYTES", -1)
     if way == "slices":
         monkeypatch.setattr("weft.pipelines.runs.phases.HELD_BYTES", 2000)
-        monkeypatch.setattr("weft.pipelines.engines.meeting._LEAST_ROWS", 1)
+        monkeypatch.setattr("weft.pipelines.engines.kept.READ_BYTES", 500)
     rows = 2 if way == "one batch" else 400
     left = pl.DataFrame({"k": [7, *range(1000, 998 + rows), 7], "x": range(rows)})
     right = pl.DataFrame({"k": [7, 8, 7], "x": range(3)})
     with pytest.raises(DataError, match=r"^join: key 7 is there several times on both sides, so"):
         doubled(left, right, "doubled").run(engine="local", cluster=TWO)
     nothing_in("doubled")
+
+
+@weft.pipeline
+def ordered(table: Any, name: str) -> Any:
+    return weft.read(Arrow(table)).apply(tabular.Sort("k")).write(Memory(name))
+
+
+def test_what_else_is_too_large_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weft.pipelines.engines.meeting.room", lambda: 2000)
+    table = pl.DataFrame({"k": [3] * 90 + [4] * 9, "x": range(99)})
+    with pytest.raises(TooLarge, match=r"^order: more than 2\.0 KiB .* frequent key is k=3\. Noth"):
+        ordered(table, "large").run(engine="local", cluster=TWO)
+    with pytest.raises(TooLarge, match=r"^join: the right side, [\d.]+ KiB, would have to be in"):
+        doubled(table.head(1), table, "large").run(engine="local", cluster=TWO)
+    nothing_in("large")

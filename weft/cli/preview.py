@@ -25,7 +25,8 @@ _LONG = 16
 def command(target: str, settings: tuple[str, ...], rows: int) -> None:
     """Print the first rows a pipeline would write; write nothing.
 
-    Runs in this process, on as little of the source as it takes. Rows that fail are left out.
+    Runs in this process, on as little of the source as it takes, which for joins, groups and
+    sorts is all of it. Rows that fail are left out.
     """
     from weft.cli.target import load
 

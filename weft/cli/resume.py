@@ -66,7 +66,7 @@ def _nothing(dataset: Dataset) -> str:
     if not runs:
         return f"Nothing to resume: {dataset.path} has no runs."
     state = runs[0].state()["state"]
-    start = " Start again with `weft run`." if state == "over budget" else ""
+    start = " Start again with `weft run`." if state in ("over budget", "refused") else ""
     return f"Nothing to resume: run {runs[0].run}, the newest of {dataset.path}, is {state}.{start}"
 
 

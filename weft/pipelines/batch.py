@@ -4,8 +4,9 @@ Columns stay in the form they were last needed in, Arrow or values, and are conv
 the other form is asked for: pixels that go from one operator to the next never touch Arrow.
 Rows are never changed in place. The envelope rides along: `_key` names the row, `_source` is
 the version of what it came from, and the children of an `Expand` carry `_parent`, `_index` and
-`_count` (child `_index` of `_count`). Two more never reach a dataset: `_read`, the read that the
-row came by, in runs of several phases, and `_joined`, the rows of the right that joins brought.
+`_count` (child `_index` of `_count`). Three more never reach a dataset: `_read`, the read that the
+row came by, in runs of several phases; `_joined`, the rows of the right that joins brought; and
+`_above`, what the parent of a child of a child was.
 """
 
 from __future__ import annotations
@@ -25,9 +26,15 @@ INDEX = "_index"
 COUNT = "_count"
 READ = "_read"
 JOINED = "_joined"
+ABOVE = "_above"
 
 MET = pa.list_(pa.struct([("step", pa.string()), ("key", pa.string())]))
 """What `_joined` holds: for each join that the row came through, the join and the right's key."""
+
+ANCESTORS = pa.list_(
+    pa.struct([("parent", pa.string()), ("index", pa.int32()), ("count", pa.int32())])
+)
+"""What `_above` holds: what the parent was a child of, and its parent, and so on; nearest last."""
 
 ENVELOPE: dict[str, Type] = {
     KEY: Text(),
@@ -37,9 +44,10 @@ ENVELOPE: dict[str, Type] = {
     COUNT: Int32(nullable=True),
     READ: Text(nullable=True),
     JOINED: Arrow(MET, nullable=True),
+    ABOVE: Arrow(ANCESTORS, nullable=True),
 }
 """The engine's own columns and their types: `_parent`, `_index` and `_count` only below an
-`Expand`, `_joined` only below a join."""
+`Expand`, `_joined` only below a join, `_above` only for children of children."""
 
 
 READABLE = (KEY, PARENT, INDEX, COUNT)

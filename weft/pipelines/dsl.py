@@ -114,9 +114,12 @@ class Rows:
         """
         site = call_site()
         try:
+            if isinstance(operator, Compose | Order):
+                _refuse_policy(operator, on_error)
             if isinstance(operator, Compose):
                 return self._compose(operator, ports)
             if isinstance(operator, Order):
+                bind_ports(operator, self.columns, ports)  # it has none
                 return self._add(relating.order(operator, self.columns), self.columns, site)
             action, columns = bind_apply(operator, self.columns, ports, on_error)
         except DefinitionError as error:
@@ -263,10 +266,11 @@ class Rows:
         """One row for each value of the columns `by`, by Polars aggregates or by an operator.
 
         ``rows.group("label", n=pl.len(), best=pl.col("score").max())`` makes rows of the columns
-        `by` and the aggregates; without `by` there is one row. ``rows.group("label",
+        `by` and the aggregates; without `by` all rows are one group. ``rows.group("label",
         operator=Top(3), value="score")`` runs a `Group` or a `Pick` on each group, its ports
         bound to columns. Null is a value of its own. ``rows.group("_parent", …)`` brings
-        children back to the row that they came from, without moving rows between workers.
+        children back to the row that they came from; as long as no join, sort or other group
+        came between, that moves no rows between workers.
 
         Raises:
             DefinitionError: unknown columns, neither aggregates nor an operator, or wrong ports.
@@ -274,7 +278,7 @@ class Rows:
         site = call_site()
         try:
             if operator is None:
-                exprs = tuple(Expression(_expr(e).alias(name)) for name, e in named.items())
+                exprs = tuple(Expression(_aggregate(n, e).alias(n)) for n, e in named.items())
                 action, columns = relating.aggregate(by, exprs, self.columns)
             else:
                 action, columns = relating.by_operator(by, operator, named, on_error, self.columns)
@@ -290,7 +294,8 @@ class Rows:
 
     def _mine(self, other: Any, verb: str) -> Rows:
         if not isinstance(other, Rows):
-            raise DefinitionError(f"{verb}() takes rows; given {other!r}.")
+            many = " Give them one by one: union(*rows)." if isinstance(other, list | tuple) else ""
+            raise DefinitionError(f"{verb}() takes rows; given {other!r}.{many}")
         if other._recorder is not self._recorder:
             raise DefinitionError(f"{verb}() takes rows of the same pipeline.")
         return other
@@ -436,10 +441,31 @@ def _written(returned: Any, pipeline: PipelineFunction) -> list[Written]:
     return writes
 
 
+def _refuse_policy(operator: Operator, on_error: OnError) -> None:
+    if on_error != "quarantine":
+        raise DefinitionError(
+            f"on_error={on_error!r} is for operators that work on rows; {operator.name} has no row "
+            "that could fail in it."
+        )
+
+
 def _expr(value: Any) -> pl.Expr:
     if not isinstance(value, pl.Expr):
         raise DefinitionError(
             f'Expected a Polars expression such as pl.col("x") > 0; given {value!r}.'
+        )
+    return value
+
+
+def _aggregate(name: str, value: Any) -> pl.Expr:
+    if isinstance(value, Operator):
+        raise DefinitionError(
+            f"group() takes one operator, by name: operator={value}. Given: {name}={value}."
+        )
+    if not isinstance(value, pl.Expr):
+        raise DefinitionError(
+            f"group() takes Polars aggregates such as {name}=pl.len() or "
+            f'{name}=pl.col("x").max(); given {name}={value!r}.'
         )
     return value
 

@@ -272,7 +272,7 @@ class Plan:
         lines = [f"{self.name}: units of {self.unit_rows} rows"]
         above: tuple[str, ...] = ()
         for index, stage in enumerate(self.stages):
-            if stage.phase and stage.phase != self.stages[index - 1].phase:
+            if self.phases > 1 and stage.phase != self.stages[index - 1].phase:
                 lines.append(f"  phase {stage.phase + 1}:")
             lines.append(f"  stage {index + 1}: {stage}")
             for step in self.stage_steps(index):

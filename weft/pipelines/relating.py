@@ -125,6 +125,10 @@ def join(
                 f"join(): {a!r} is {kind_of(left, a)} on the left and {b!r} is "
                 f"{kind_of(right, b)} on the right. Cast one of them before."
             )
+    if suffix is not None and how in ("semi", "anti"):
+        raise DefinitionError(
+            f"join(): how={how!r} brings no column, so nothing needs a suffix; given {suffix!r}."
+        )
     brings = _brings(left, right, right_on, asof, suffix) if how in ("inner", "left") else ()
     brought = {new: right[c].or_null() if how == "left" else right[c] for c, new in brings}
     return Join(how, left_on, right_on, brings, asof, many), left.merge(brought)
@@ -286,6 +290,8 @@ def by_operator(
     keys = _keys(by, columns)
     if not isinstance(operator, grouping.Group | grouping.Pick):
         shown, fix = repr(operator), "What works row by row goes into apply()."
+        if isinstance(operator, grouping.Order | grouping.Compose):
+            fix = "It works on all rows, and goes into apply()."
         if isinstance(operator, type):
             shown, fix = operator.__name__, f"Make one: {operator.__name__}()"
         raise DefinitionError(f"group() takes a Group or a Pick operator; given {shown}. {fix}")

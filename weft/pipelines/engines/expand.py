@@ -16,6 +16,8 @@ import pyarrow as pa
 
 from weft.errors import ContractError
 from weft.pipelines.batch import (
+    ABOVE,
+    ANCESTORS,
     COUNT,
     ENVELOPE,
     INDEX,
@@ -187,6 +189,8 @@ class ExpandRunner(ApplyRunner):
             INDEX: Column(ENVELOPE[INDEX], values=index.astype(np.int32)),
             COUNT: Column(ENVELOPE[COUNT], values=counts[parents].astype(np.int32)),
         }
+        if PARENT in batch.envelope:
+            below.envelope[ABOVE] = _above(batch).take(parents)
         return below
 
     def _make(self, below: Batch, children: list[Child], late: set[str], work: Work) -> Batch:
@@ -223,6 +227,16 @@ class ExpandRunner(ApplyRunner):
                 nothing = [None] * len(good)
                 columns[name] = Column(self.types[port].or_null(), values=nothing)
         return whole.with_columns({name: column.take(kept) for name, column in columns.items()})
+
+
+def _above(batch: Batch) -> Column:
+    """What is above the children of these rows: what is above the rows, and their own place."""
+    own = (batch.envelope[name].values for name in (PARENT, INDEX, COUNT))
+    above = [
+        [*(before or ()), {"parent": parent, "index": index, "count": count}]
+        for before, parent, index, count in zip(batch.column(ABOVE).values, *own, strict=True)
+    ]
+    return Column(ENVELOPE[ABOVE], array=pa.array(above, ANCESTORS))
 
 
 class _Filter(WhereRunner):

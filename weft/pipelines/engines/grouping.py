@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +22,8 @@ import pyarrow.compute as pc
 from weft.errors import ContractError, RowError, WeftError
 from weft.pipelines.aggregates import aggregate
 from weft.pipelines.batch import (
+    ABOVE,
+    ANCESTORS,
     COUNT,
     ENVELOPE,
     INDEX,
@@ -146,13 +147,17 @@ class GroupRunner(Runner):
                 self.makes = _Calls(step, apply, given, device)
 
     def run(self, batch: Batch, work: Work) -> Batch:
-        groups = Groups(batch, self.by)
+        groups = Groups(batch, self._together(batch))
         if self.picks is not None:
             return self.sift(batch, *self.picks.ask(batch, groups), work)
         made = self.makes.make(batch, groups)
         keys = self._keys(batch, groups)
         self._end(batch, groups, made, keys, work)
         return self._rows(batch, groups, made, keys)
+
+    def _together(self, batch: Batch) -> tuple[str, ...]:
+        """What tells groups apart: parents of one key that came by two reads are two."""
+        return (PARENT, READ) if self.by == (PARENT,) and READ in batch.envelope else self.by
 
     def _keys(self, batch: Batch, groups: Groups) -> list[str]:
         values = [batch.column(name).take(groups.first).array for name in self.by]
@@ -194,7 +199,7 @@ class GroupRunner(Runner):
                 nothing = pa.nulls(len(names), ENVELOPE[name].storage)
                 envelope[name] = Column(ENVELOPE[name], array=nothing)
         if self.children:
-            envelope |= _places(names)
+            envelope |= _places(batch.column(ABOVE).take(first).array.to_pylist())
         columns = own | made.columns
         return Batch({name: columns[name] for name in self.keeps}, envelope, len(names))
 
@@ -403,15 +408,15 @@ def _digests(batch: Batch, groups: Groups) -> pa.Array:
     return pa.array(digests, pa.string())
 
 
-_CHILD = re.compile(r"(.*)#(\d{1,9})", re.DOTALL)
-
-
-def _places(keys: list[str]) -> dict[str, Column]:
-    """Parent and place of rows that are children, as their keys say."""
-    found = [_CHILD.fullmatch(key) for key in keys]
-    parents = [m and m[1] for m in found]
-    indices = [m and int(m[2]) for m in found]
-    return {
-        PARENT: Column(ENVELOPE[PARENT], array=pa.array(parents, pa.string())),
-        INDEX: Column(ENVELOPE[INDEX], array=pa.array(indices, pa.int32())),
-    }
+def _places(above: list[list[dict[str, Any]] | None]) -> dict[str, Column]:
+    """Parent and place of rows that are children, and what is above them, by what was."""
+    nearest = [one[-1] if one else {} for one in above]
+    found = {
+        name: Column(ENVELOPE[name], array=pa.array([n.get(key) for n in nearest], kind))
+        for name, key, kind in (
+            (PARENT, "parent", pa.string()), (INDEX, "index", pa.int32()),
+            (COUNT, "count", pa.int32()),
+        )
+    }  # fmt: skip
+    rest = pa.array([one[:-1] if one else None for one in above], ANCESTORS)
+    return found | {ABOVE: Column(ENVELOPE[ABOVE], array=rest)}

@@ -39,6 +39,9 @@ from weft.pipelines.types import Type
 Kept = dict[str, Any]
 """What a receipt says of one exchange: ``path``, ``rows`` of each chunk, ``bytes`` of the file."""
 
+READ_BYTES = 32 * 2**20
+"""Kept bytes that are read as one batch: small chunks of many files go together up to here."""
+
 HELD_ROWS = 65_536
 """Rows in a chunk of what is held: what a later unit of work is cut from."""
 
@@ -85,7 +88,8 @@ def read_kept(
     chunks: tuple[int, int] | None = None,
     rows: int = HELD_ROWS,
 ) -> Iterator[Batch]:
-    """The rows of some chunks of every file, in the order of the files, about `rows` at a time."""
+    """The rows of some chunks of every file, in the order of the files, about `rows` at a time,
+    and `READ_BYTES` at most unless a chunk has more."""
     waiting: list[pa.RecordBatch] = []
     for file in files:
         if file["path"] is None:
@@ -95,9 +99,10 @@ def read_kept(
             for number in range(*(chunks or (0, reader.num_record_batches))):
                 if file["rows"][number]:
                     waiting.append(reader.get_batch(number))
-        if sum(b.num_rows for b in waiting) >= rows:
-            yield batch_from_arrow(pa.Table.from_batches(waiting), types)
-            waiting = []
+                full = sum(b.nbytes for b in waiting) >= READ_BYTES
+                if full or sum(b.num_rows for b in waiting) >= rows:
+                    yield batch_from_arrow(pa.Table.from_batches(waiting), types)
+                    waiting = []
     if waiting:
         yield batch_from_arrow(pa.Table.from_batches(waiting), types)
 

@@ -31,9 +31,6 @@ from weft.pipelines.resources import format_bytes
 Files = Mapping[str, Sequence[Kept]]
 """What was kept, by exchange, in the order of the units that kept it."""
 
-_LEAST_ROWS = 4096
-"""No batch of the left of a join is smaller: matching keys costs half a millisecond a batch."""
-
 AGAIN = 1
 """Salt of the hash that cuts a partition again that is too large."""
 
@@ -137,7 +134,7 @@ class Meeting:
         """The rows after the step; `runner` is that of a group."""
         match self.step.action:
             case Join() as join:
-                yield from self._joined(join, max(batch_rows, _LEAST_ROWS))
+                yield from self._joined(join, batch_rows)
             case Group(by=by):
                 assert runner is not None
                 whole = self._all(self.step.inputs[0], by)
@@ -167,27 +164,41 @@ class Meeting:
             self.work.met.pop(self.step.id, None)
 
     def _ordered(self, order: Order) -> Iterator[Batch]:
-        source = self.step.inputs[0]
+        source, line = self.step.inputs[0], self.work.books[self.step.id]
         given = self.files[source][slice(*self.about["files"])]
-        batches = read_kept(given, self.plan.step(source).columns)
+        batches = read_kept(given, self.plan.step(source).columns, rows=1)  # each file is sorted
         if order.by:
             batches = (_between(b, order, self.about["bounds"]) for b in batches)
-        held = list(_bounded(self.step, (b for b in batches if b.rows), order.by))
-        if not held:
-            return
-        whole = concat_batches(held)
-        line, taken = self.work.books[self.step.id], whole.rows
+        held = list(_bounded(self.step, self._first(order, batches), order.by))
+        whole = self._cut(order, held) if held else None
+        if whole is not None:
+            line.passed += whole.rows
+            line.emitted += whole.rows
+            yield whole.only(self.step.columns)
+
+    def _first(self, order: Order, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The rows that can be among the first: of an order with a limit twice as many at most."""
+        held: list[Batch] = []
+        for batch in batches:
+            self.work.books[self.step.id].taken += batch.rows
+            held += [batch] if batch.rows else []
+            if self.about["most"] is None:
+                yield from held
+                held = []
+            elif sum(b.rows for b in held) > 2 * self.about["most"]:
+                held = [self._cut(order, held)]
+        yield from held
+
+    def _cut(self, order: Order, batches: Sequence[Batch]) -> Batch:
+        """The rows in order; those beyond the limit are dropped."""
+        whole, most = concat_batches(batches), self.about["most"]
         if order.by:
             whole = whole.take(order_rows(whole, order.by, order.descending))
-        most = self.about["most"]
         if most is not None and whole.rows > most:
             self.work.note(self.step.id, "dropped", whole, np.arange(most, whole.rows))
-            whole = whole.slice(0, most)
-        line.taken += taken
-        line.dropped += taken - whole.rows
-        line.passed += whole.rows
-        line.emitted += whole.rows
-        yield whole.only(self.step.columns)
+            self.work.books[self.step.id].dropped += whole.rows - most
+            whole = whole.take(np.arange(most))  # a copy: the rest can be freed
+        return whole
 
     def _all(self, source: str, by: Sequence[str]) -> Batch:
         """All rows of the unit that `source` kept, as one batch."""
@@ -220,7 +231,8 @@ def _between(batch: Batch, order: Order, bounds: Sequence[Any]) -> Batch:
     if high is not None:
         below = pl.col("v") > high if order.descending else pl.col("v") < high
         inside &= column.to_frame().select(below.fill_null(value=False)).to_series()
-    return batch.take(np.flatnonzero(inside.to_numpy()))
+    rows = np.flatnonzero(inside.to_numpy())  # one range, since the batch is sorted
+    return batch.slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else batch.slice(0, 0)
 
 
 def _bounded(step: Step, batches: Iterator[Batch], by: Sequence[str]) -> Iterator[Batch]:
@@ -245,6 +257,8 @@ def _key(batch: Batch, by: Sequence[str]) -> str:
         return ""
     frame = pl.DataFrame({n: pl.Series(batch.column(n).array) for n in by})
     first = frame.group_by(by).len().sort("len", descending=True).row(0)
+    if first[-1] < batch.rows / 10:
+        return ""  # it is not because of one key
     key = ", ".join(f"{n}={v!r}" for n, v in zip(by, first, strict=False))
     return f" Their most frequent key is {key}."
 

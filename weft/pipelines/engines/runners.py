@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from weft.errors import ContractError, RowError, WeftError, redact
 from weft.pipelines.batch import (
+    ABOVE,
     COUNT,
     INDEX,
     JOINED,
@@ -198,14 +199,14 @@ class UnionRunner(Runner):
 
     def __init__(self, step: Step, *, children: bool) -> None:
         super().__init__(step)
-        self.own = (PARENT, INDEX, COUNT) if children else ()
+        self.own = (PARENT, INDEX, COUNT, ABOVE) if children else ()
 
     def run(self, batch: Batch, work: Work) -> Batch:
         columns = {
             name: self._column(batch, name, kind) for name, kind in self.step.columns.items()
         }
         own = {name: batch.column(name) for name in self.own}
-        kept = {n: c for n, c in batch.envelope.items() if n not in (PARENT, INDEX, COUNT)}
+        kept = {n: c for n, c in batch.envelope.items() if n not in (PARENT, INDEX, COUNT, ABOVE)}
         joined = {JOINED: batch.column(JOINED)}
         return Batch(columns, kept | own | joined, batch.rows)
 

@@ -196,7 +196,8 @@ class StageWorker:
             case Exchange():
                 chunks = json.loads(unit.split.payload)["files"]
                 held = self.context.kept[step.id][slice(*chunks)]
-                return read_kept(held, step.columns, rows=self.stage.batch_rows)
+                found = read_kept(held, step.columns, rows=self.stage.batch_rows)
+                return (p for b in found for p in _rebatch([b], self.stage.batch_rows))
             case Join() if not self.plan.enters(step):
                 right = read_kept(self.context.kept[step.inputs[1]], {})
                 note_right(step, right, work)  # this unit is there for it

@@ -25,6 +25,7 @@ _TONES = {
     "published": "good",
     "failed": "bad",
     "over budget": "bad",
+    "refused": "bad",
     "killed": "bad",
 }
 """States that are good or bad; the others are neither."""

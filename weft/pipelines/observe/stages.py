@@ -32,6 +32,7 @@ class StageUse:
     workers: float
     seconds: float
     busy: float
+    phase: int = 0
 
     @property
     def name(self) -> str:
@@ -67,7 +68,8 @@ def _of_phase(
         workers = float(stage.workers or max(1.0, free // stage.resources.cpus))
         busy = min(1.0, worked / (workers * span)) if span > 0 else 1.0
         steps, gpus = stage.steps, stage.resources.gpus
-        yield StageUse(steps, bool(stage.workers), gpus, workers, worked, busy)
+        pooled = bool(stage.workers)
+        yield StageUse(steps, pooled, gpus, workers, worked, busy, stage.phase)
 
 
 def slow_side(uses: Sequence[StageUse]) -> str | None:
@@ -79,7 +81,7 @@ def slow_side(uses: Sequence[StageUse]) -> str | None:
     if pool.busy >= FULL:
         return f"{pool.name}: busy {pool.busy:.0%}, so it is the slow side, as it should be"
     first = uses.index(pool)
-    others = [u for u in uses if u is not pool]
+    others = [u for u in uses if u is not pool and u.phase == pool.phase]
     slowest = max(others, key=lambda u: u.seconds / u.workers, default=None)
     if slowest is None or slowest.seconds / slowest.workers < pool.seconds / pool.workers:
         return f"{pool.name}: busy {pool.busy:.0%}; nothing else was slower, the run was short"

@@ -34,8 +34,8 @@ from weft.pipelines.engines.receipts import Receipt, write_synced
 if TYPE_CHECKING:
     from weft.pipelines.engines.worker import Unit
 
-FINISHED = ("published", "abandoned")
-"""States that nothing is left to do for."""
+FINISHED = ("published", "abandoned", "over budget", "refused")
+"""States that nothing is left to do for: a new run starts anew."""
 
 _UNITS = pa.schema(
     [
@@ -78,7 +78,8 @@ class Journal:
     ) -> None:
         """Write down what the run sets out to do. `state.json` comes last: it makes it a run."""
         self.receipts_path.mkdir(parents=True)
-        self.kept_path.mkdir()
+        if about["exchanges"] and "journal" not in about:  # of several datasets, the first one's
+            self.kept_path.mkdir()
         rows = [(read, key) for read, keys in (removed or {}).items() for key in keys]
         columns = [pa.array([row[i] for row in rows], pa.string()) for i in range(2)]
         write_whole(self.path / "removed.arrow", _ipc(pa.table(columns, ["read", "key"])))
@@ -110,6 +111,13 @@ class Journal:
 
     def _phase_path(self, phase: int) -> Path:
         return self.path / f"units-{phase + 1}.arrow"
+
+    def lost(self) -> bool:
+        """Whether rows that were kept for units still to come are gone."""
+        if self.state()["state"] == "publishing":
+            return False  # no unit is to come
+        kept = (file for r in self.receipts() for file in r.get("kept", {}).values())
+        return any(file["path"] and not Path(file["path"]).exists() for file in kept)
 
     def drop_kept(self) -> None:
         """Remove the rows that were kept between phases: nobody needs them any more."""

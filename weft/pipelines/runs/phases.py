@@ -18,7 +18,7 @@ import polars as pl
 
 from weft.pipelines.connector import Split
 from weft.pipelines.engines.kept import Kept, read_kept
-from weft.pipelines.engines.meeting import Files, many_to_many
+from weft.pipelines.engines.meeting import Files, many_to_many, room
 from weft.pipelines.engines.receipts import Receipt
 from weft.pipelines.engines.worker import Unit
 from weft.pipelines.graph import Exchange, Group, Join, Order
@@ -142,8 +142,9 @@ def _partitions(plan: Plan, step: Step, files: Files, cluster: Cluster) -> Itera
             continue
         if sum(rows[some]):
             held = sum(b for _, b in sides[-1][some])  # all of a group, the right of a join
-            parts = max(1, -(-int(held) // HELD_BYTES)) if _by(step) else 1
-            slices = max(1, -(-int(sum(size[some]) - held) // (parts * HELD_BYTES)))
+            most = min(HELD_BYTES, room() // 2)
+            parts = max(1, -(-int(held) // most)) if _by(step) else 1
+            slices = max(1, -(-int(sum(size[some]) - held) // (parts * most)))
             share = (sum(rows[some]) // (parts * slices), int(sum(size[some])) // (parts * slices))
             for part, number in itertools.product(range(parts), range(slices)):
                 payload = {

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import weft
 from weft.errors import (
+    DataError,
     DefinitionError,
     Interrupted,
     OverBudget,
@@ -48,7 +49,7 @@ from weft.pipelines.runs.increment import (
     find_increment,
     steps_property,
 )
-from weft.pipelines.runs.journal import Journal, journal_of, new_run_id, whoami
+from weft.pipelines.runs.journal import Journal, journal_of, journals, new_run_id, whoami
 from weft.pipelines.runs.lease import Lease, hold, refuse_if_held
 from weft.pipelines.runs.phases import (
     exchanges,
@@ -212,6 +213,8 @@ class _Attempt:
             return "the pipeline has changed since"
         if about.get("exchanges", []) != exchanges(self.plan):
             return "what its units kept is cut in another way than this plan would"
+        if old.lost():
+            return "rows that its units kept are gone"
         uri = publish.overtaken(_targets(about), old.run)
         return None if uri is None else f"something else changed {uri} since"
 
@@ -223,6 +226,8 @@ class _Attempt:
         old.drop_kept()
 
     def _begin(self, execute: Any, run: str, *, fresh: bool) -> RunResult:
+        for old in journals(self.states[0]):
+            old.drop_kept()  # of runs that were over budget or refused
         inputs = input_digest(self.plan)
         found = self._increment(fresh=fresh)
         units = cut(self.plan, self.cluster, found.sources if found else None)
@@ -292,6 +297,9 @@ class _Attempt:
                 publish.commit_errors(step, journal.run, job.targets[step.id], receipts, {})
             self._set_state(journal, "over budget", error=str(error))
             raise
+        except DataError as error:  # it would be so again: a new run looks at the data anew
+            self._set_state(journal, "refused", error=redact(str(error), 2000))
+            raise
         except Exception as error:
             text = redact(f"{type(error).__name__}: {error}", 2000)
             self._set_state(journal, "failed", error=text)
@@ -303,8 +311,8 @@ class _Attempt:
     ) -> RunResult:
         done = replace(result, state="published", versions=versions)
         if journal is not None:
+            journal.drop_kept()  # first, so that nothing is left of a run that is published
             self._set_state(journal, "published", result=done.to_json())
-            journal.drop_kept()
         self.listener.finished(done)
         return done
 

@@ -66,7 +66,7 @@ def input_digest(plan: Plan) -> str:
 def unfinished(state: str) -> Journal | None:
     """The newest run of a dataset by its state folder, if there is something left to do for it."""
     for journal in journals(state)[:1]:
-        if journal.state()["state"] not in (*FINISHED, "over budget"):
+        if journal.state()["state"] not in FINISHED:
             return journal
     return None
 
