@@ -64,6 +64,7 @@ bench: $(INSTALLED) $(DAFT) ## measure weft against other ways to do the same
 	done
 	@python -m benchmarks.models
 	@python -m benchmarks.minhash
+	@python -m benchmarks.joins
 
 .PHONY: clean
 clean: ## remove what is made here, .venv too

@@ -21,7 +21,7 @@ import weft
 from weft.errors import ContractError, RowError
 from weft.pipelines import grouping
 from weft.pipelines.aggregates import infer_aggregate
-from weft.pipelines.batch import ENVELOPE, Batch, Column
+from weft.pipelines.batch import ANCESTORS, ENVELOPE, Batch, Column
 from weft.pipelines.engines.books import Count, Outcomes
 from weft.pipelines.engines.grouping import GroupRunner, order_rows
 from weft.pipelines.engines.runners import Work
@@ -391,11 +391,11 @@ def test_children_come_back_to_their_parent() -> None:
     assert listed(out) == [
         {
             "ns": [1, 2], "of": 2, "_key": "b.mp4", "_source": "vb",
-            "_parent": None, "_index": None, "_count": None,
+            "_parent": None, "_index": None, "_count": None, "_above": None,
         },
         {
             "ns": [3], "of": 3, "_key": "a.mp4", "_source": "va",
-            "_parent": None, "_index": None, "_count": None,
+            "_parent": None, "_index": None, "_count": None, "_above": None,
         },
     ]  # fmt: skip
     ended = outcome(work, "grouped")
@@ -404,12 +404,18 @@ def test_children_come_back_to_their_parent() -> None:
 
 
 def test_children_of_children_come_back_to_children() -> None:
-    nested = children(_parent=["c#d.mp4#11", "c#d.mp4#11", "[null]#0"])
+    """What the parent was is carried: a key may look like anything."""
+    first = [{"parent": "x", "index": 2, "count": 5}, {"parent": "a*b", "index": 11, "count": 12}]
+    second = [{"parent": "[null]", "index": 0, "count": 1}]
+    nested = children(_parent=["a*b#11*c", "a*b#11*c", "[null]#0"])
+    above = Column(ENVELOPE["_above"], array=pa.array([first, first, second], ANCESTORS))
+    nested.envelope["_above"] = above
     out, _ = run(nested, ("_parent",), n=pl.len())
-    assert out.keys == ["c#d.mp4#11", "[null]#0"]
-    assert out.envelope["_parent"].values == ["c#d.mp4", "[null]"]
+    assert out.keys == ["a*b#11*c", "[null]#0"]
+    assert list(out.envelope["_parent"].values) == ["a*b", "[null]"]
     assert list(out.envelope["_index"].values) == [11, 0]
-    assert out.envelope["_count"].values == [None, None]
+    assert list(out.envelope["_count"].values) == [12, 1]
+    assert out.envelope["_above"].values == [first[:1], []]
 
 
 def test_a_name_that_looks_like_a_child_is_none() -> None:
