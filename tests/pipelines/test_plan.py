@@ -51,7 +51,7 @@ branched: units of 256 rows
       writes m: Int64"""
 
 COMPILED = """\
-branched: units of 262144 rows
+branched: units of 16384 rows
   stage 1: tasks, cpus=1, batches of 8192 rows
     read: Arrow(<2 rows: n, m>)
       only col("n") > 0  [where]

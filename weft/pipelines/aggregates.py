@@ -17,10 +17,10 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from weft.errors import DefinitionError, nearest
-from weft.pipelines.batch import ENVELOPE, READABLE, Column, kind_of
-from weft.pipelines.expressions import Expression
-from weft.pipelines.fields import Fields, arrow_schema
+from weft.errors import DefinitionError
+from weft.pipelines.batch import Column, kind_of
+from weft.pipelines.expressions import Expression, tried
+from weft.pipelines.fields import Fields
 from weft.pipelines.types import Embedding, Float32, Float64, Tensor, Type, from_arrow
 
 _COUNTS = ("Count", "NUnique", "Sum")
@@ -100,25 +100,11 @@ def _stored(series: pl.Series, kind: Type) -> pa.Array:
 
 def _try(expression: Expression, columns: Fields) -> pl.DataFrame:
     """The column that the aggregate makes of no rows."""
-    for root in expression.roots:
-        if root not in READABLE:
-            columns.require(root)
-    own = {name: ENVELOPE[name] for name in READABLE}
-    empty = pl.from_arrow(arrow_schema({**columns, **own}).empty_table())
-    assert isinstance(empty, pl.DataFrame)
-    try:
-        keyed = empty.with_columns(pl.lit(0).alias(_GROUP))
-        made = keyed.group_by(_GROUP).agg(expression.expr.alias("made")).select("made")
-    except pl.exceptions.ColumnNotFoundError as error:
-        raise DefinitionError(
-            f"There is no column {error}. Given: {', '.join(columns)}. "
-            + nearest(str(error), columns)
-        ) from error
-    except pl.exceptions.PolarsError as error:
-        first = str(error).split("\n", 1)[0]
-        raise DefinitionError(f"Polars refuses {expression}: {first}") from error
+    made = expression.expr.alias("made")
+    keyed = pl.lit(0).alias(_GROUP)
+    found = tried(expression, columns, lambda f: f.with_columns(keyed).group_by(_GROUP).agg(made))
     _refuse_unsteady(expression)
-    return made
+    return found.select("made")
 
 
 def _refuse_unsteady(expression: Expression) -> None:

@@ -8,9 +8,10 @@ All figures are for a run of all rows in which none fails.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from weft.errors import DefinitionError
 from weft.pipelines.batch import KEY, PARENT
 from weft.pipelines.graph import Apply, Read, Where
 from weft.pipelines.grouping import Pick
@@ -75,19 +76,35 @@ def estimate(plan: Plan) -> dict[str, Estimate]:
     Raises:
         DefinitionError: a source has nothing, with what was looked for.
     """
-    measured = _measured(plan)
+    known = measured(plan)
     found: dict[str, Estimate] = {}
     for step in plan.steps:
         inputs = [found[i] for i in step.inputs]
         made = _estimate(plan, step, inputs, found)
         if step.predicates:
             made = made.at_most()
-        found[step.id] = replace(made, row_bytes=_row_bytes(step, measured))
+        found[step.id] = replace(made, row_bytes=row_bytes(step.columns.items(), known))
     return found
 
 
-def _measured(plan: Plan) -> Mapping[tuple[str, Type], int]:
-    """Bytes per value that sources know better than types, by column and type."""
+def sizes(plan: Plan) -> dict[str, Estimate]:
+    """The estimates, for passes; all unknown if a source has nothing.
+
+    Who runs the plan is told so by the source.
+    """
+    try:
+        return estimate(plan)
+    except DefinitionError:
+        return dict.fromkeys((s.id for s in plan.steps), UNKNOWN)
+
+
+Measured = Mapping[tuple[str, Type], int]
+"""Bytes per value that sources measured, by column and type: a column that a step replaces by
+one of another type is not what was measured."""
+
+
+def measured(plan: Plan) -> Measured:
+    """Bytes per value that sources know better than types."""
     return {
         (column, kind): size
         for read in plan.reads()
@@ -97,8 +114,9 @@ def _measured(plan: Plan) -> Mapping[tuple[str, Type], int]:
     }
 
 
-def _row_bytes(step: Step, measured: Mapping[tuple[str, Type], int]) -> int:
-    return sum(measured.get(column, column[1].row_bytes) for column in step.columns.items())
+def row_bytes(columns: Iterable[tuple[str, Type]], known: Measured) -> int:
+    """About how many bytes a row of these columns takes in memory."""
+    return sum(known.get(column, column[1].row_bytes) for column in columns)
 
 
 def _estimate(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -210,7 +210,14 @@ def _looks_around(expr: pl.Expr, parts: Sequence[pl.Expr]) -> bool:
     return call.startswith(".is_in(") and any(p.meta.root_names() for p in parts[:-1])
 
 
-def _try(expression: Expression, columns: Fields) -> pl.Series:
+def tried(
+    expression: Expression, columns: Fields, call: Callable[[pl.DataFrame], pl.DataFrame]
+) -> pl.DataFrame:
+    """What `call` makes with an expression of no rows of `columns`: Polars judges names and types.
+
+    Raises:
+        DefinitionError: there is no such column, or Polars refuses.
+    """
     for root in expression.roots:
         if root not in READABLE:
             columns.require(root)
@@ -218,7 +225,7 @@ def _try(expression: Expression, columns: Fields) -> pl.Series:
     empty = pl.from_arrow(arrow_schema({**columns, **own}).empty_table())
     assert isinstance(empty, pl.DataFrame)
     try:
-        made = empty.select(expression.expr)
+        return call(empty)
     except pl.exceptions.ColumnNotFoundError as error:
         raise DefinitionError(
             f"There is no column {error}. Given: {', '.join(columns)}. "
@@ -227,6 +234,10 @@ def _try(expression: Expression, columns: Fields) -> pl.Series:
     except pl.exceptions.PolarsError as error:
         first = str(error).split("\n", 1)[0]
         raise DefinitionError(f"Polars refuses {expression}: {first}") from error
+
+
+def _try(expression: Expression, columns: Fields) -> pl.Series:
+    made = tried(expression, columns, lambda frame: frame.select(expression.expr))
     if not is_row_by_row(expression.expr):
         raise DefinitionError(
             f"{expression} depends on other rows of the batch, so its answer would change with "

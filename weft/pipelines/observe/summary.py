@@ -128,8 +128,10 @@ def _next(result: RunResult) -> list[str]:
         lines.append(_line("read it", f'lance.dataset("{uri}", version="latest")'))
     if any(isinstance(t, Encoded) for s in result.plan.writes() for t in s.columns.values()):
         lines.append(_line("", 'media columns: .to_table(blob_handling="all_binary")'))
-    if lance and any(line.failures or line.nulled for line in result.books.values()):
-        lines.append(_line("why", f"weft errors {shlex.quote(lance[0])}"))
+    failed = {n for n, line in result.books.items() if line.failures or line.nulled}
+    told = [u for n, u in result.uris.items() if u in lance and failed & result.plan.upstream(n)]
+    if told:  # the errors table of a dataset has what failed on the way to it
+        lines.append(_line("why", f"weft errors {shlex.quote(told[0])}"))
     return lines
 
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from weft.errors import DefinitionError
-from weft.pipelines.estimates import Estimate, estimate
+from weft.pipelines.estimates import Estimate, sizes
 from weft.pipelines.graph import Exchange, Join
 from weft.pipelines.lowering import settle
 from weft.pipelines.plan import Plan, Step
@@ -26,14 +25,9 @@ it takes a tenth of a second, which every process spends once."""
 def broadcast_joins(plan: Plan, cluster: Cluster) -> Plan:
     """Joins whose right is small take it from a broadcast, and their left as it comes."""
     joins = [s for s in plan.steps if isinstance(s.action, Join)]
-    if not joins:
-        return plan
-    try:
-        sizes = estimate(plan)
-    except DefinitionError:  # a source has nothing; who runs the plan is told so by the source
-        return plan
+    found = sizes(plan) if joins else {}
     for step in joins:
-        if _small(sizes[step.inputs[1]]):
+        if _small(found[step.inputs[1]]):
             plan = _broadcast(plan, plan.step(step.id))
     return plan
 

@@ -8,15 +8,12 @@ enough that a fragment is worth its file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
-from weft.errors import DefinitionError
-from weft.pipelines.estimates import estimate
-from weft.pipelines.graph import Exchange, Group, Join, Read
+from weft.pipelines.estimates import Measured, measured, row_bytes, sizes
+from weft.pipelines.graph import Exchange, Group, Join
 from weft.pipelines.plan import Plan, Step
 from weft.pipelines.resources import Cluster
-from weft.pipelines.types import Type
 
 BATCH_BYTES = 32 * 2**20
 """Bytes of rows in one batch. A few of these per core stay far below a small machine's memory,
@@ -47,15 +44,15 @@ LEAST_PIECES, MOST_PIECES = 16, 2048
 
 def size_batches(plan: Plan, cluster: Cluster) -> Plan:
     """Rows per batch for each stage, rows per unit for the plan."""
-    measured = _measured(plan)
+    known = measured(plan)
     stages = []
     for index, stage in enumerate(plan.stages):
-        widest = max((_width(s, plan, measured) for s in plan.stage_steps(index)), default=1)
+        widest = max((_width(s, plan, known) for s in plan.stage_steps(index)), default=1)
         rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, widest)))
         stages.append(replace(stage, batch_rows=stage.resources.batch_rows or rows))
     crossing = {name for index in range(len(stages) - 1) for name in plan.ports(index)}
     held = [*plan.writes(), *plan.exchanges(), *map(plan.step, crossing)]
-    kept = max(_row_bytes(s, measured) for s in held)
+    kept = max(row_bytes(s.columns.items(), known) for s in held)
     media = any(c.row_bytes >= 100_000 for s in plan.steps for c in s.columns.values())
     many = EXPANDED_ROWS if any(s.expands for s in plan.steps) else UNIT_ROWS
     most = UNIT_MEDIA_ROWS if media else many
@@ -68,14 +65,9 @@ def size_batches(plan: Plan, cluster: Cluster) -> Plan:
 def _sized_shuffles(plan: Plan) -> Plan:
     """Shuffles cut by what is to be kept, both sides of a join alike; unknown sizes stay."""
     keyed = [s for s in plan.steps if plan.enters(s) and _shuffle(plan, s.inputs[0]).by]
-    if not keyed:
-        return plan
-    try:
-        sizes = estimate(plan)
-    except DefinitionError:  # a source has nothing; who runs the plan is told so by the source
-        return plan
+    found = sizes(plan) if keyed else {}
     for step in keyed:
-        known = [size for i in step.inputs if (size := sizes[i].bytes) is not None]
+        known = [size for i in step.inputs if (size := found[i].bytes) is not None]
         if len(known) == len(step.inputs) and isinstance(step.action, Join | Group):
             pieces = max(LEAST_PIECES, min(MOST_PIECES, -(-sum(known) // PIECE_BYTES)))
             for name in step.inputs:
@@ -90,30 +82,8 @@ def _shuffle(plan: Plan, name: str) -> Exchange:
     return action
 
 
-Measured = dict[tuple[str, Type], int]
-"""Bytes per value that sources measured, by column and type: a column that a step replaces by
-one of another type is not what was measured."""
-
-
-def _measured(plan: Plan) -> Measured:
-    found: Measured = {}
-    for read in plan.reads():
-        assert isinstance(read.action, Read)
-        sizes = read.action.source.row_bytes()
-        found |= {(c, t): sizes[c] for c, t in read.columns.items() if c in sizes}
-    return found
-
-
-def _width(step: Step, plan: Plan, measured: Measured) -> int:
+def _width(step: Step, plan: Plan, known: Measured) -> int:
     """Bytes of a row while `step` runs: what comes in and what it makes."""
     given = {c for i in step.inputs for c in plan.step(i).columns.items()}
     both = {*given, *step.columns.items()}  # a column replaced is there twice
-    return _bytes(both, measured)
-
-
-def _row_bytes(step: Step, measured: Measured) -> int:
-    return _bytes(step.columns.items(), measured)
-
-
-def _bytes(columns: Iterable[tuple[str, Type]], measured: Measured) -> int:
-    return sum(measured.get(column, column[1].row_bytes) for column in columns)
+    return row_bytes(both, known)
