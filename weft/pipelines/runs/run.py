@@ -395,7 +395,8 @@ class _Attempt:
                 if job.journal:
                     job.journal.begin_phase(phase, taken)
             units = in_order(self.plan, [*units, *taken])
-            self.listener.notice(f"Phase {phase + 1} of {self.plan.phases}: {len(units)} units.")
+            many = f"{len(units):,} unit{'s' * (len(units) != 1)}"
+            self.listener.notice(f"Phase {phase + 1} of {self.plan.phases}: {many}.")
         for unit in units:
             order[unit.id] = len(order)
         return units, context
