@@ -90,7 +90,8 @@ def join(dag: Dag, name: str) -> bool:
     suffix = f"_{name}"
     made = left.rows.join(
         right.rows, left_on=[a for a, _ in on], right_on=[b for _, b in on],
-        how=how, suffix=suffix, many=many or dag.chance.random() < 0.2,
+        how=how, suffix=suffix if how in ("inner", "left") else None,
+        many=many or dag.chance.random() < 0.2,
     )  # fmt: skip
     brought = [c for c in right.rows.columns if c not in {b for _, b in on}]
     return _joined(dag, left, right, made, how=how, meets=meets, brought=brought, suffix=suffix)

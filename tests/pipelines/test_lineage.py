@@ -825,7 +825,8 @@ def drawn(chance: Random, streams: list[Stream]) -> Stream:
             return rows.union(other), reads | more, back or also
         case "join":
             how = chance.choice(["inner", "left", "semi", "anti"])
-            met = rows.join(other, on="k", how=how, many=True, suffix="_right")
+            suffix = "_right" if how in ("inner", "left") else None
+            met = rows.join(other, on="k", how=how, many=True, suffix=suffix)
             if how in ("semi", "anti"):
                 return met, reads, back
             both = pl.concat_str("ids", "ids_right", separator=",", ignore_nulls=True)

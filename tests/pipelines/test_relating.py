@@ -239,6 +239,30 @@ def test_union(verb: Callable[..., Any], message: str) -> None:
         'join(): suffix=1; expected text such as "_right".',
     ),
     (
+        lambda a, b: a.join(a, on="id", how="semi", suffix="_r"),
+        "join(): how='semi' brings no column, so nothing needs a suffix; given '_r'.",
+    ),
+    (
+        lambda a, b: a.group("id", best="count"),
+        "group() takes Polars aggregates such as best=pl.len() or "
+        "best=pl.col(\"x\").max(); given best='count'.",
+    ),
+    (
+        lambda a, b: a.union([b.select("m")]),
+        "union() takes rows; given [<rows of select: m: Int64>]. Give them one by one: "
+        "union(*rows).",
+    ),
+    (
+        lambda a, b: a.apply(tabular.Sort("id"), on_error="raise"),
+        "on_error='raise' is for operators that work on rows; tabular.Sort has no row that could "
+        "fail in it.",
+    ),
+    (
+        lambda a, b: a.group("id", operator=tabular.Sort("id")),
+        "group() takes a Group or a Pick operator; given Sort(by=('id',), descending=False, "
+        "limit=None). It works on all rows, and goes into apply().",
+    ),
+    (
         lambda a, b: a.join(b, on="id", how="iner"),
         "join(): how='iner'; expected 'inner', 'left', 'semi', 'anti'. Did you mean 'inner'?",
     ),

@@ -103,7 +103,7 @@ def test_a_unit_that_took_no_time() -> None:
 def test_as_json() -> None:
     assert device(1 / 3, 2.34567, gpus=1.0).to_json() == {
         "steps": ("device",), "pooled": True, "gpus": 1.0, "workers": 1.0, "seconds": 2.346,
-        "busy": 0.3333,
+        "busy": 0.3333, "phase": 0,
     }  # fmt: skip
 
 
