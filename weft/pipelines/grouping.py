@@ -21,9 +21,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from weft.errors import ContractError, DefinitionError
+from weft.errors import DefinitionError
 from weft.pipelines.batch import take_values
-from weft.pipelines.operator import BatchView, Operator
+from weft.pipelines.operator import BatchView, Operator, booleans
 
 
 class _Keyed(Operator):
@@ -83,13 +83,8 @@ class Pick(_Keyed):
         ends = np.flatnonzero(np.diff(groups[order])) + 1
         for members in np.split(order, ends) if len(order) else ():
             part = {port: take_values(values, members) for port, values in rows.items()}
-            answers = np.asarray(self.pick(part, loaded))
-            if answers.shape != members.shape or answers.dtype != np.bool_:
-                raise ContractError(
-                    f"{self.name}.pick() must return {len(members)} booleans, one for each row; "
-                    f"it returned {answers.dtype} of shape {answers.shape}."
-                )
-            keep[members] = answers
+            answers = self.pick(part, loaded)
+            keep[members] = booleans(f"{self.name}.pick", answers, len(members))
         return keep
 
     def __call__(self, *values: Any, **named: Any) -> list[bool]:

@@ -32,7 +32,10 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from weft.errors import DefinitionError
+import numpy as np
+import numpy.typing as npt
+
+from weft.errors import ContractError, DefinitionError
 from weft.pipelines.fields import Fields
 from weft.pipelines.resources import Resources
 from weft.pipelines.types import Type, Values
@@ -242,6 +245,21 @@ def _made(child: Any) -> Any:
 
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
+
+
+def booleans(what: str, answers: Any, rows: int) -> npt.NDArray[np.bool_]:
+    """The answers of a filter or a pick, held to what they must be; `what` is its method.
+
+    Raises:
+        ContractError: not one boolean for each row.
+    """
+    mask = np.asarray(answers, None if rows else np.bool_)  # of no answers NumPy makes floats
+    if mask.shape != (rows,) or mask.dtype != np.bool_:
+        raise ContractError(
+            f"{what}() must return {rows} booleans, one for each row; it returned {mask.dtype} "
+            f"of shape {mask.shape}."
+        )
+    return mask
 
 
 def canonical_bytes(value: Any) -> bytes:

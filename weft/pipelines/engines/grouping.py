@@ -47,7 +47,7 @@ from weft.pipelines.engines.runners import (
 from weft.pipelines.fields import Fields
 from weft.pipelines.graph import Apply
 from weft.pipelines.grouping import Pick
-from weft.pipelines.operator import canonical_bytes
+from weft.pipelines.operator import booleans, canonical_bytes
 from weft.pipelines.plan import Step
 from weft.pipelines.relations import Group
 from weft.pipelines.types import Values
@@ -347,7 +347,7 @@ class _Picks(_Operator):
             if isinstance(error, WeftError) and not isinstance(error, RowError):
                 raise
             return self._each(batch, groups)
-        return [(rows, self._mask("pick_all", answers, len(rows)))], []
+        return [(rows, booleans(f"{self.operator.name}.pick_all", answers, len(rows)))], []
 
     def _each(self, batch: Batch, groups: Groups) -> tuple[Pieces, Failures]:
         pieces: Pieces = []
@@ -355,19 +355,10 @@ class _Picks(_Operator):
         for _, rows, part in self.each(batch, groups):
             try:
                 answers = self.operator.pick(part, self.loaded) if len(rows) else []
-                pieces.append((rows, self._mask("pick", answers, len(rows))))
+                pieces.append((rows, booleans(f"{self.operator.name}.pick", answers, len(rows))))
             except Exception as error:  # noqa: BLE001  whatever a user's operator raises is the group's fault
                 failures += [(int(row), error) for row in rows]
         return pieces, failures
-
-    def _mask(self, method: str, answers: Any, rows: int) -> npt.NDArray[np.bool_]:
-        mask = np.asarray(answers, None if rows else np.bool_)
-        if mask.shape != (rows,) or mask.dtype != np.bool_:
-            raise ContractError(
-                f"{self.operator.name}.{method}() must return {rows} booleans, one for each row; "
-                f"it returned {mask.dtype} of shape {mask.shape}."
-            )
-        return mask
 
 
 def _some(batch: Batch, rows: Indices) -> Batch:

@@ -35,7 +35,7 @@ from weft.pipelines.engines.conform import conform
 from weft.pipelines.expressions import evaluate, matches
 from weft.pipelines.fields import Fields
 from weft.pipelines.graph import Apply, OnError, Where, WithColumns
-from weft.pipelines.operator import Operator
+from weft.pipelines.operator import Operator, booleans
 from weft.pipelines.plan import Step
 from weft.pipelines.types import Tensor, Type, Values
 
@@ -367,7 +367,9 @@ class FilterRunner(ApplyRunner):
         some = batch if complete is None else batch.take(complete)
         rows = np.arange(batch.rows) if complete is None else complete
         pieces, failures = self._call(some, rows)
-        checked = [(at, self._answers(answers, len(at))) for at, answers in pieces]
+        checked = [
+            (at, booleans(f"{self.operator.name}.keep", answers, len(at))) for at, answers in pieces
+        ]
         return self.sift(batch, checked, failures, work)
 
     def _call(self, batch: Batch, rows: Indices) -> tuple[Pieces, Failures]:
@@ -386,15 +388,6 @@ class FilterRunner(ApplyRunner):
             except Exception as error:  # noqa: BLE001  whatever a user's operator raises is the row's fault
                 failures.append((number, error))
         return [(np.array(good, np.int64), answers)] if good else [], failures
-
-    def _answers(self, answers: Any, rows: int) -> npt.NDArray[np.bool_]:
-        mask = np.asarray(answers)
-        if mask.shape != (rows,) or mask.dtype != np.bool_:
-            raise ContractError(
-                f"{self.operator.name}.keep() must return {rows} booleans, one for each row; it "
-                f"returned {mask.dtype} of shape {mask.shape}."
-            )
-        return mask
 
 
 def _setup(operator: Operator, device: str) -> Any:
