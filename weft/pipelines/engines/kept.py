@@ -91,18 +91,20 @@ def read_kept(
     """The rows of some chunks of every file, in the order of the files, about `rows` at a time,
     and `READ_BYTES` at most unless a chunk has more."""
     waiting: list[pa.RecordBatch] = []
+    many = size = 0
     for file in files:
         if file["path"] is None:
             continue
         with pa.memory_map(file["path"]) as source:
             reader = pa.ipc.open_file(source)
             for number in range(*(chunks or (0, reader.num_record_batches))):
-                if file["rows"][number]:
-                    waiting.append(reader.get_batch(number))
-                full = sum(b.nbytes for b in waiting) >= READ_BYTES
-                if full or sum(b.num_rows for b in waiting) >= rows:
+                if not file["rows"][number]:
+                    continue
+                waiting.append(reader.get_batch(number))
+                many, size = many + waiting[-1].num_rows, size + waiting[-1].nbytes
+                if size >= READ_BYTES or many >= rows:
                     yield batch_from_arrow(pa.Table.from_batches(waiting), types)
-                    waiting = []
+                    waiting, many, size = [], 0, 0
     if waiting:
         yield batch_from_arrow(pa.Table.from_batches(waiting), types)
 
