@@ -30,7 +30,7 @@ import pyarrow as pa
 from weft.connectors.lance import Lance
 from weft.errors import ContractError, DefinitionError, PlanError
 from weft.pipelines import tables
-from weft.pipelines.connector import Sink
+from weft.pipelines.connector import Replacement, Sink
 from weft.pipelines.fields import fields_of
 from weft.pipelines.types import Timestamp, Type
 
@@ -197,8 +197,10 @@ class FeatureStore(Sink):
         properties: Mapping[str, str],
         *,
         removed: Collection[str] | None = None,
+        replacement: Replacement | None = None,
     ) -> int:
         """Commit the table; nothing is registered or online yet."""
+        assert replacement is None, "it is not columnar"
         return self._table.commit(token, staged, run, properties, removed=removed)
 
     def publish(self, version: int, run: str, properties: Mapping[str, str]) -> None:

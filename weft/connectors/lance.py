@@ -31,7 +31,7 @@ from weft.connectors.sql_filter import quoted, to_sql
 from weft.errors import ContractError, DefinitionError, PlanError, nearest
 from weft.pipelines import blobs, indexes, tables
 from weft.pipelines.batch import KEY, SOURCE, Batch, Column
-from weft.pipelines.connector import Chunk, DroppedRows, Sink, Source, Split
+from weft.pipelines.connector import Chunk, DroppedRows, Replacement, Sink, Source, Split
 from weft.pipelines.fields import Fields, fields_of
 from weft.pipelines.types import Embedding, Text, from_arrow
 
@@ -71,6 +71,7 @@ class Lance(Source, Sink):
     index: str | tuple[str, ...] = ()
 
     incremental = True
+    columnar = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "index", _names(self.index))
@@ -233,9 +234,12 @@ class Lance(Source, Sink):
         properties: Mapping[str, str],
         *,
         removed: Collection[str] | None = None,
+        replacement: Replacement | None = None,
     ) -> int:
         """See `weft.pipelines.tables.commit`; the version with its indexes built."""
-        version = tables.commit(token, staged, run, properties, removed=removed)
+        version = tables.commit(
+            token, staged, run, properties, removed=removed, replacement=replacement
+        )
         return indexes.build(self.path, version, self.index) if self.index else version
 
     def complete(self, version: int) -> bool:

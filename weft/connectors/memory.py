@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from weft.connectors.slices import from_payload, to_payload
 from weft.errors import DefinitionError, nearest
-from weft.pipelines.connector import Sink
+from weft.pipelines.connector import Replacement, Sink
 
 
 @dataclass
@@ -75,8 +75,10 @@ class Memory(Sink):
         properties: Mapping[str, str],
         *,
         removed: Collection[str] | None = None,
+        replacement: Replacement | None = None,
     ) -> int:
         assert removed is None, "it keeps no ledger, so no run is incremental"
+        assert replacement is None
         with _LOCK:
             dataset = _DATASETS.setdefault(self.name, _Dataset())
             if run not in dataset.runs:

@@ -66,6 +66,22 @@ class Chunk:
     failed: Sequence[FailedRow] = ()
 
 
+@dataclass(frozen=True)
+class Replacement:
+    """New values of the columns `names`, by key: Arrow IPC files with ``_key`` and these columns.
+
+    A row in none of the files keeps its values; of a column that is new, none may be missing.
+    """
+
+    names: tuple[str, ...]
+    files: tuple[str, ...] = ()
+
+    def table(self) -> pa.Table | None:
+        """The new values, mapped from the files, not read; ``None``: there are none."""
+        parts = [pa.ipc.open_file(pa.memory_map(file)).read_all() for file in self.files]
+        return pa.concat_tables(parts) if parts else None
+
+
 class Source:
     """Base of all sources; a frozen dataclass of parameters, like an operator.
 
@@ -171,6 +187,9 @@ class Sink:
     incremental = False
     """Whether `commit` can change some rows and leave the others."""
 
+    columnar = False
+    """Whether `commit` can change some columns of the rows that it leaves."""
+
     @property
     def state(self) -> str | None:
         """The folder beside it for journals, ledger and errors; ``None``: it keeps no state."""
@@ -200,11 +219,13 @@ class Sink:
         properties: Mapping[str, str],
         *,
         removed: Collection[str] | None = None,
+        replacement: Replacement | None = None,
     ) -> int:
         """Make what is staged the content, in one step; returns the version.
 
         Without `removed` it is the whole content. With it, which an `incremental` sink must be
-        for, the rows of these keys go and all others stay.
+        for, the rows of these keys go and all others stay. A `replacement`, which a `columnar`
+        one must be for, has new values for columns of those that stay.
 
         Committing a run that is already committed returns its version and changes nothing.
 
