@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import get_args
 
 from weft.errors import DefinitionError, nearest
 from weft.pipelines import graph as g
@@ -10,14 +12,18 @@ from weft.pipelines.batch import READABLE, kind_of
 from weft.pipelines.fields import Fields
 from weft.pipelines.graph import OnError
 from weft.pipelines.grouping import Group, Pick
-from weft.pipelines.operator import Expand, Filter, Map, Operator
+from weft.pipelines.operator import Expand, Filter, Map, OnChange, Operator
 
 Pairs = dict[str, str]
 """Port -> column."""
 
 
 def bind_apply(
-    operator: Operator, columns: Fields, ports: Mapping[str, str], on_error: OnError
+    operator: Operator,
+    columns: Fields,
+    ports: Mapping[str, str],
+    on_error: OnError,
+    on_change: OnChange | None = None,
 ) -> tuple[g.Apply, Fields]:
     """An operator of one row at a time on `columns`, and the columns after it.
 
@@ -36,6 +42,9 @@ def bind_apply(
         raise DefinitionError(f"apply() takes an operator; given {shown}. {fix}")
     if on_error not in ("quarantine", "null", "raise"):
         raise DefinitionError(f"on_error={on_error!r}; expected 'quarantine', 'null' or 'raise'.")
+    if on_change not in (None, *get_args(OnChange)):
+        told = ", ".join(map(repr, get_args(OnChange)))
+        raise DefinitionError(f"on_change={on_change!r}; expected one of {told}.")
     if on_error == "null" and not isinstance(operator, Map):
         raise DefinitionError(
             f"on_error='null' keeps a failed row with null outputs, and {operator.name} is a "
@@ -51,8 +60,30 @@ def bind_apply(
     )
     types = made_types(operator, bound)
     added = Fields({outputs[p]: t.or_null() if nullable else t for p, t in types.items()})
-    action = g.Apply(operator, tuple(inputs.items()), tuple(outputs.items()), on_error)
+    action = g.Apply(operator, tuple(inputs.items()), tuple(outputs.items()), on_error, on_change)
     return action, columns.merge(added)
+
+
+def isolate(action: g.Apply, isolated: bool | None, row_seconds: float | None) -> g.Apply:
+    """`action` in a process of its own, or not, and with a limit of time for a row.
+
+    Raises:
+        DefinitionError: no limit that can be, one that cannot be kept, or an operator on a GPU.
+    """
+    operator, told = action.operator, isolated or row_seconds is not None
+    if row_seconds is not None and not 0 < row_seconds < float("inf"):
+        raise DefinitionError(f"row_seconds={row_seconds!r}; expected a positive number.")
+    if isolated is False and row_seconds is not None:
+        raise DefinitionError(
+            f"row_seconds={row_seconds!r} and isolated=False: only what runs in another process "
+            "can be stopped. Leave one of them out."
+        )
+    if told and operator.resources.gpus:
+        raise DefinitionError(
+            f"{operator.name} takes a GPU, and an operator on a GPU runs in no process of its own. "
+            "Leave out isolated and row_seconds."
+        )
+    return replace(action, isolated=isolated, row_seconds=row_seconds)
 
 
 def bind_ports(

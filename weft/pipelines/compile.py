@@ -21,7 +21,7 @@ from weft.pipelines.passes.push_into_decode import push_into_decode
 from weft.pipelines.passes.push_into_source import push_into_source
 from weft.pipelines.passes.size_batches import size_batches
 from weft.pipelines.plan import Plan
-from weft.pipelines.resources import Cluster
+from weft.pipelines.resources import Cluster, this_machine
 from weft.pipelines.verify import verify
 
 Pass = Callable[[Plan, Cluster], Plan]
@@ -37,6 +37,12 @@ PASSES: tuple[Pass, ...] = (
     place,
     size_batches,
 )
+
+
+def plain_plan(graph: Graph) -> Plan:
+    """The plan of `graph` that says what is asked for, and nothing of how it runs: what the
+    recipes are told by. Filters stand where they are asked, which is where rows end."""
+    return order_filters(lower(graph), this_machine())
 
 
 def compile_plan(graph: Graph, cluster: Cluster, passes: Sequence[Pass] = PASSES) -> Plan:

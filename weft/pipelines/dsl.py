@@ -19,16 +19,24 @@ from weft.errors import DefinitionError
 from weft.pipelines import graph as g
 from weft.pipelines import relating
 from weft.pipelines.batch import PARENT
-from weft.pipelines.binding import bind_apply, bind_ports
+from weft.pipelines.binding import bind_apply, bind_ports, isolate
 from weft.pipelines.connector import Sink, Source
-from weft.pipelines.expressions import Expression, check_predicate, infer_column
+from weft.pipelines.expressions import Expression, check_predicate
 from weft.pipelines.fields import Fields
+from weft.pipelines.gates.gate import Gate, checked
 from weft.pipelines.graph import Graph, Node, OnError
 from weft.pipelines.grouping import Compose, Order, Pick
-from weft.pipelines.operator import Expand, Operator
+from weft.pipelines.operator import Expand, OnChange, Operator
 from weft.pipelines.parameters import Parameter, bind, named_values, parameters_of
 from weft.pipelines.relations import How, Strategy
 from weft.pipelines.sites import Site, at, call_site, definition_site
+from weft.pipelines.verbs import (
+    added_columns,
+    aggregate_of,
+    expr_of,
+    refuse_policies,
+    selected_columns,
+)
 
 if TYPE_CHECKING:
     from weft.pipelines.plan import Plan
@@ -96,7 +104,16 @@ class Rows:
         """The columns and their types."""
         return self._node.columns
 
-    def apply(self, operator: Operator, *, on_error: OnError = "quarantine", **ports: str) -> Rows:
+    def apply(
+        self,
+        operator: Operator,
+        *,
+        on_error: OnError = "quarantine",
+        on_change: OnChange | None = None,
+        isolated: bool | None = None,
+        row_seconds: float | None = None,
+        **ports: str,
+    ) -> Rows:
         """Run an operator, its ports bound to columns: ``port="column"``.
 
         A port that is not named is bound to the column of its own name. An output takes its
@@ -107,6 +124,11 @@ class Rows:
             operator: a `Map`, `Filter` or `Expand`, or a function under ``@weft.operator``.
             on_error: what becomes of a row that fails: ``"quarantine"`` moves it to the errors
                 table, ``"null"`` keeps it with null outputs, ``"raise"`` stops the run.
+            on_change: what a change of the operator's version alone means for rows that are
+                there: ``"recompute"``, ``"keep"`` or ``"new-rows-only"``; see `OnChange`.
+            isolated: whether it runs in a process of its own, without network and credentials;
+                decoders do unless told otherwise. This and `row_seconds` change no answer.
+            row_seconds: how long it may take for a row; it then runs in a process of its own.
             ports: columns for ports.
 
         Raises:
@@ -115,13 +137,16 @@ class Rows:
         site = call_site()
         try:
             if isinstance(operator, Compose | Order):
-                _refuse_policy(operator, on_error)
+                refuse_policies(
+                    operator, on_error=on_error, isolated=isolated, row_seconds=row_seconds
+                )
             if isinstance(operator, Compose):
                 return self._compose(operator, ports)
             if isinstance(operator, Order):
                 bind_ports(operator, self.columns, ports)  # it has none
                 return self._add(relating.order(operator, self.columns), self.columns, site)
-            action, columns = bind_apply(operator, self.columns, ports, on_error)
+            action, columns = bind_apply(operator, self.columns, ports, on_error, on_change)
+            action = isolate(action, isolated, row_seconds)
         except DefinitionError as error:
             raise at(site, error) from None
         return self._add(action, columns, site)
@@ -141,7 +166,7 @@ class Rows:
         """
         site = call_site()
         try:
-            expression = Expression(_expr(predicate))
+            expression = Expression(expr_of(predicate))
             check_predicate(expression, self.columns)
         except DefinitionError as error:
             raise at(site, error) from None
@@ -158,11 +183,11 @@ class Rows:
             made = tuple(
                 Expression(e)
                 for e in (
-                    *map(_expr, expressions),
-                    *(_expr(e).alias(name) for name, e in named.items()),
+                    *map(expr_of, expressions),
+                    *(expr_of(e).alias(name) for name, e in named.items()),
                 )
             )
-            added = _added(made, self.columns)
+            added = added_columns(made, self.columns)
         except DefinitionError as error:
             raise at(site, error) from None
         return self._add(g.WithColumns(made), self.columns.merge(added), site)
@@ -175,7 +200,7 @@ class Rows:
         """
         site = call_site()
         try:
-            columns = _selected(names, self.columns)
+            columns = selected_columns(names, self.columns)
         except DefinitionError as error:
             raise at(site, error) from None
         return self._add(g.Select(names), columns, site)
@@ -278,7 +303,7 @@ class Rows:
         site = call_site()
         try:
             if operator is None:
-                exprs = tuple(Expression(_aggregate(n, e).alias(n)) for n, e in named.items())
+                exprs = tuple(Expression(aggregate_of(n, e).alias(n)) for n, e in named.items())
                 action, columns = relating.aggregate(by, exprs, self.columns)
             else:
                 action, columns = relating.by_operator(by, operator, named, on_error, self.columns)
@@ -300,12 +325,14 @@ class Rows:
             raise DefinitionError(f"{verb}() takes rows of the same pipeline.")
         return other
 
-    def write(self, sink: Sink) -> Written:
-        """Write the rows. Return what this returns from the pipeline."""
+    def write(self, sink: Sink, *, gates: Iterable[Gate] = ()) -> Written:
+        """Write the rows, and show them if they pass all `gates`, which `weft.gates` has. Return
+        what this returns from the pipeline."""
         site = call_site()
         if not isinstance(sink, Sink):
             raise at(site, f"write() takes a sink such as Lance('out.lance'); given {sink!r}.")
-        node = self._recorder.add(g.Write(sink), (self._node.id,), self.columns, site)
+        action = g.Write(sink, checked(gates, sink, self.columns, site))
+        node = self._recorder.add(action, (self._node.id,), self.columns, site)
         return Written(self._recorder, node)
 
     def _add(self, action: g.Action, columns: Fields, site: Site) -> Rows:
@@ -439,55 +466,3 @@ def _written(returned: Any, pipeline: PipelineFunction) -> list[Written]:
                 "Return what rows.write(…) returns: return rows.write(Lance(out))",
             )
     return writes
-
-
-def _refuse_policy(operator: Operator, on_error: OnError) -> None:
-    if on_error != "quarantine":
-        raise DefinitionError(
-            f"on_error={on_error!r} is for operators that work on rows; {operator.name} has no row "
-            "that could fail in it."
-        )
-
-
-def _expr(value: Any) -> pl.Expr:
-    if not isinstance(value, pl.Expr):
-        raise DefinitionError(
-            f'Expected a Polars expression such as pl.col("x") > 0; given {value!r}.'
-        )
-    return value
-
-
-def _aggregate(name: str, value: Any) -> pl.Expr:
-    if isinstance(value, Operator):
-        raise DefinitionError(
-            f"group() takes one operator, by name: operator={value}. Given: {name}={value}."
-        )
-    if not isinstance(value, pl.Expr):
-        raise DefinitionError(
-            f"group() takes Polars aggregates such as {name}=pl.len() or "
-            f'{name}=pl.col("x").max(); given {name}={value!r}.'
-        )
-    return value
-
-
-def _added(expressions: tuple[Expression, ...], columns: Fields) -> Fields:
-    """The columns that expressions make, each its own."""
-    if not expressions:
-        raise DefinitionError(
-            "with_columns() was given no expression. Give one: with_columns(area=pl.col(…))"
-        )
-    added = Fields(dict(infer_column(e, columns) for e in expressions))
-    if len(added) != len(expressions):
-        raise DefinitionError(
-            f"Two expressions make one column: {', '.join(e.name for e in expressions)}. "
-            "Name them apart with .alias(…)."
-        )
-    return added
-
-
-def _selected(names: tuple[str, ...], columns: Fields) -> Fields:
-    if not names or len(set(names)) < len(names):
-        raise DefinitionError(
-            f"select() needs columns, each once; given ({', '.join(map(repr, names))})."
-        )
-    return columns.only(names)

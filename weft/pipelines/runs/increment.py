@@ -1,45 +1,33 @@
-"""What changed in the source since the version that readers see, and what a run does about it.
+"""What is to be done since the version that readers see, and what stays as it is.
 
 The listing of the source, keys and versions, is compared with the ledger, which has every row
 that was read and the version of it. New and changed rows are processed; what was made of
 changed and of deleted rows, children and their children too, goes in the same commit. Rows that
 failed stay failed until they change, or until a retry is asked for.
 
-That is right only if all else is as it was: the recipe, and the rows of the dataset, its ledger
-and its errors. Otherwise everything is computed anew, and `Everything` says why.
+The recipes are compared with those of the dataset. Where some differ, rows that a filter that
+changed had dropped, or that failed on the way, are processed too, and the fields that changed
+are computed for all rows: see `weft.pipelines.runs.backfill`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 import pyarrow as pa
 
-from weft.errors import redact
 from weft.pipelines import tables
 from weft.pipelines.batch import KEY, PARENT, SOURCE
-from weft.pipelines.blobs import stored_schema
 from weft.pipelines.connector import Source
-from weft.pipelines.engines.ledger import LEDGER_SCHEMA
-from weft.pipelines.engines.worker import dataset_schema
-from weft.pipelines.fragments import content
 from weft.pipelines.graph import Read
-from weft.pipelines.operator import digest
 from weft.pipelines.plan import Plan, Step
-from weft.pipelines.runs.publish import errors_uri, ledger_at, ledger_uri, sink_of
-
-STEPS_PROPERTY = "weft.steps"
-"""The steps of the recipe with which a version was made, so that a change can be told by name."""
-
-
-@dataclass(frozen=True)
-class Everything:
-    """All rows are to be processed, and `why`, in words."""
-
-    why: str
+from weft.pipelines.runs.backfill import Case, backfill
+from weft.pipelines.runs.base import Base, Everything, find_base, reshapes
+from weft.pipelines.runs.filling import Fill, Filling
+from weft.pipelines.runs.places import errors_uri, sink_of
+from weft.pipelines.runs.sifting import ledger_at
 
 
 @dataclass(frozen=True)
@@ -48,17 +36,24 @@ class Increment:
 
     `base` is the run whose rows stay, except those made of the rows `removed`, by read: keys of
     rows that changed, were deleted, or are tried again. `sources` deliver what is to be
-    processed, by read.
+    processed, by read. `filling` says what the rows that stay get.
     """
 
     base: str
     sources: Mapping[str, Source]
     removed: Mapping[str, Sequence[str]]
     counts: Mapping[str, int] = field(default_factory=dict)
+    filling: Filling = field(default_factory=Filling)
+
+    @property
+    def recomputed(self) -> int:
+        """How many rows are processed again though their source is as it was."""
+        return self.filling.rows + self.counts.get("retried", 0)
 
     def __str__(self) -> str:
         told = [f"{count:,} {what}" for what, count in self.counts.items() if count]
-        return ", ".join(told) or "nothing changed"
+        source = ", ".join(told) or "nothing changed"
+        return "; ".join([source, *self.filling.reasons])
 
 
 COUNTS = ("new", "changed", "deleted", "retried", "unchanged")
@@ -66,40 +61,47 @@ COUNTS = ("new", "changed", "deleted", "retried", "unchanged")
 
 
 def find_increment(plan: Plan, *, retry_failed: bool = False) -> Increment | Everything:
-    """What a run of `plan`, which is as `lower` made it, has to do.
+    """What a run of `plan`, which is as `plain_plan` made it, has to do.
 
     Raises:
         DefinitionError: a source lists nothing.
     """
-    base = ""
     together = next((s for s in plan.steps if plan.enters(s)), None)
     if together is not None:
         return Everything(f"{together.id} works on rows that are together, not one by one")
+    bases: dict[str, Base] = {}
     for write in plan.writes():
-        found = _base(plan, write)
+        found = find_base(plan, write)
         if isinstance(found, Everything):
             return found
-        if base and base != found:
-            return Everything("its datasets were not made by the same run")
-        base = found
+        bases[write.id] = found
+    if len({base.run for base in bases.values()}) > 1:
+        return Everything("its datasets were not made by the same run")
     sources: dict[str, Source] = {}
     removed: dict[str, Sequence[str]] = {}
+    stay: dict[str, dict[str, Sequence[str]]] = {name: {} for name in bases}
     counts = dict.fromkeys(COUNTS, 0)
     for read in plan.reads():
         assert isinstance(read.action, Read)
         listed = read.action.source.listing()
         if listed is None:
             return Everything(f"{read.action.source.name} does not list its rows one by one")
-        listing, ledgers = pl.DataFrame(listed), _ledgers_of(plan, read, base)
-        if any(_ambiguous(ledger) for ledger in ledgers) or not listing[KEY].is_unique().all():
+        writes = [w for w in plan.writes() if read.id in plan.upstream(w.id)]
+        listing = pl.DataFrame(listed)
+        ledgers = {w.id: ledger_at(w, bases[w.id].run) for w in writes}
+        if any(map(_ambiguous, ledgers.values())) or not listing[KEY].is_unique().all():
             source = read.action.source.name
             return Everything(f"some rows of {source}, or made of them, have the same key")
-        failed = pl.concat([_failed(ledger) for ledger in ledgers])
-        retry = failed if retry_failed else failed.clear()
-        todo, removed[read.id], seen = _compare(listing, _roots(ledgers[0], read.id), retry)
+        again = [_again(w, bases[w.id], ledgers[w.id], retry_failed) for w in writes]
+        first = ledgers[writes[0].id]
+        todo, removed[read.id], seen = _compare(listing, _roots(first, read.id), pl.concat(again))
         sources[read.id] = read.action.source.only(todo.to_arrow().cast(pa.string()))
         counts = {name: counts[name] + seen[name] for name in COUNTS}
-    return Increment(base, sources, removed, counts)
+        for write in writes:
+            stay[write.id][read.id] = _staying(ledgers[write.id], read.id, removed[read.id])
+    fills = {w.id: _fill(plan, w, bases[w.id], stay[w.id]) for w in plan.writes()}
+    base = next(iter(bases.values())).run
+    return Increment(base, sources, removed, counts, Filling(fills))
 
 
 def anything_failed(plan: Plan) -> bool:
@@ -108,80 +110,28 @@ def anything_failed(plan: Plan) -> bool:
     return isinstance(found, Everything) or found.counts["retried"] > 0
 
 
-def steps_property(plan: Plan) -> str:
-    """`STEPS_PROPERTY` of a plan as `lower` made it."""
-    steps = [[s.id, redact(str(s.action)), digest(s.action.identity())] for s in plan.steps]
-    return json.dumps(steps)
+def _fill(plan: Plan, write: Step, base: Base, stay: Mapping[str, Sequence[str]]) -> Fill:
+    work = backfill(Case(plan, write, base.changes, base.recipes, base.version, stay))
+    reshaped = reshapes(plan, write, base.changes)
+    return Fill(base.version, base.recipes, base.accepted, base.changes, reshaped, work)
 
 
-def _base(plan: Plan, write: Step) -> str | Everything:
-    """The run that a run can go on from, as far as `write` is concerned."""
-    sink = sink_of(write)
-    if sink.state is None or not sink.incremental:
-        return Everything(f"{sink.name} keeps no ledger")
-    latest = tables.latest(sink.uri)
-    if latest is None:
-        return Everything(f"{sink.uri} is not published yet")
-    version, properties = latest
-    if properties.get("weft.recipe") != plan.recipe:
-        return Everything(_changed(plan, properties, sink.uri))
-    run = properties[tables.RUN_PROPERTY]
-    if not _same_rows(sink.uri, version):
-        return Everything(f"the rows of {sink.uri} were changed by something else than a run")
-    for uri in (ledger_uri(sink.state), errors_uri(sink.state)):
-        if not tables.exists(uri):
-            return Everything(f"{uri} is gone")
-    if not _fits(ledger_uri(sink.state), LEDGER_SCHEMA):
-        return Everything(f"the ledger of {sink.uri} is of another weft")
-    if not _same_rows(ledger_uri(sink.state), f"run-{run}"):
-        return Everything(f"the ledger of {sink.uri} is not that of run {run}")
-    if not _fits(sink.uri, dataset_schema(plan, write)):
-        return Everything(f"the columns of {sink.uri} are of other types now")
-    return run
+def _staying(ledger: pl.DataFrame, read: str, removed: Sequence[str]) -> Sequence[str]:
+    """Rows of the source of which something is in the dataset, and stays."""
+    mine = pl.col(PARENT).is_null() & (pl.col("read") == read)
+    there = ledger.filter(mine & pl.col("outcome").is_in(["kept", "expanded"]))[KEY].unique()
+    gone = pl.Series(removed, dtype=pl.String)
+    return there.filter(~there.is_in(gone.implode())).to_list()
 
 
-def _same_rows(uri: str, version: int | str) -> bool:
-    """Whether the newest version has the rows of `version`, whatever became of its indices."""
-    return content(tables.open_table(uri)) == content(tables.open_table(uri, version))
-
-
-def _fits(uri: str, schema: pa.Schema) -> bool:
-    """Whether the newest version stores just the columns of `schema`, so that rows can be added."""
-    stored: bool = stored_schema(schema).equals(tables.open_table(uri).schema)
-    return stored
-
-
-def _changed(plan: Plan, properties: Mapping[str, str], uri: str) -> str:
-    """Which steps are not what they were when `uri` was made."""
-    if STEPS_PROPERTY not in properties:
-        return f"the pipeline that made {uri} was another one"
-    before = {name: (text, key) for name, text, key in json.loads(properties[STEPS_PROPERTY])}
-    after = {name: (text, key) for name, text, key in json.loads(steps_property(plan))}
-    told = list(_differences(before, after))
-    return "; ".join(told[:3]) + (f"; and {len(told) - 3} more" if len(told) > 3 else "")
-
-
-def _differences(
-    before: Mapping[str, tuple[str, str]], after: Mapping[str, tuple[str, str]]
-) -> Iterator[str]:
-    for name in [*after, *(n for n in before if n not in after)]:
-        if name not in before:
-            yield f"step {name} is new"
-        elif name not in after:
-            yield f"step {name} is gone"
-        elif before[name] != after[name]:
-            old, new = before[name][0], after[name][0]
-            yield (
-                f"step {name} was {old}, is {new}"
-                if old != new
-                else (f"the code or the version of step {name} changed")
-            )
-
-
-def _ledgers_of(plan: Plan, read: Step, run: str) -> list[pl.DataFrame]:
-    """The ledgers of the writes below `read`: each has all of its rows, and what failed on the
-    way to that write."""
-    return [ledger_at(w, run) for w in plan.writes() if read.id in plan.upstream(w.id)]
+def _again(write: Step, base: Base, ledger: pl.DataFrame, retry_failed: bool) -> pl.DataFrame:
+    """Rows of the source to process again, though they are as they were."""
+    ended = pl.col("outcome").is_in(["dropped", "failed"])
+    again = ended & pl.col("step").is_in(list(base.changes.asked))
+    if retry_failed:
+        nulled = _nulled(write, base.run)
+        again |= (pl.col("outcome") == "failed") | pl.col(KEY).is_in(nulled.implode())
+    return _above(ledger, ledger.filter(again).select(KEY, PARENT))
 
 
 def _roots(ledger: pl.DataFrame, read: str) -> pl.DataFrame:
@@ -198,9 +148,16 @@ def _ambiguous(ledger: pl.DataFrame) -> bool:
     return kept.n_unique() < len(kept) or rows[KEY].n_unique() < len(rows)
 
 
-def _failed(ledger: pl.DataFrame) -> pl.DataFrame:
-    """The roots that failed, or one of whose descendants did."""
-    found = ledger.filter(pl.col("outcome") == "failed").select(KEY, PARENT)
+def _nulled(write: Step, run: str) -> pl.Series:
+    """The keys of rows that failed at a step on the way to `write` and went on with nulls."""
+    state = sink_of(write).state
+    assert state is not None
+    found = tables.read(errors_uri(state), f"run-{run}", [KEY], "outcome = 'nulled'")
+    return pl.DataFrame(found)[KEY]
+
+
+def _above(ledger: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    """The rows of the source that rows are or were made of."""
     roots = [found.filter(pl.col(PARENT).is_null()).select(KEY)]
     while len(found := found.filter(pl.col(PARENT).is_not_null())):
         above = found.select(pl.col(PARENT).alias(KEY)).unique()

@@ -1,0 +1,425 @@
+"""A backfill: the pipeline that computes some fields anew for rows that a dataset has already.
+
+It is a pipeline like any other, made of the steps of the one that changed: it runs on the same
+engines, in units that end in receipts. It has the steps that differ and those whose columns they
+need, and nothing else.
+
+Going up from the write, it begins as soon as every column that is still needed is in the dataset
+with the recipe that it has there: then it reads the dataset, those columns and no media. Else it
+begins at the sources, with the rows that are in the dataset.
+
+Its rows end in files beside the journal: new values by key, which `weft.pipelines.columns` puts
+into the dataset, and what became of rows that a changed filter drops now or a changed operator
+fails on. Where the dataset has what a changed operator answered before, the rows for which it
+answers the same go no further: this is an early cut-off, and what only reads it is not run.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from weft.pipelines import blobs, tables
+from weft.pipelines.batch import COUNT, ENVELOPE, INDEX, KEY, PARENT, SOURCE, Batch, Column
+from weft.pipelines.connector import Chunk, Sink, Source, Split
+from weft.pipelines.fields import Fields, fields_of
+from weft.pipelines.graph import (
+    Apply,
+    Graph,
+    Node,
+    Read,
+    Select,
+    Union,
+    Where,
+    WithColumns,
+    Write,
+)
+from weft.pipelines.operator import BatchView, Filter, digest
+from weft.pipelines.plan import Plan, Step
+from weft.pipelines.recipes import Recipes, derive
+from weft.pipelines.runs.changes import Changes
+from weft.pipelines.sites import Site
+from weft.pipelines.types import Encoded, Type
+
+STORED = "stored"
+"""The read of a backfill that begins at the dataset."""
+
+CUT_OFF = "differs"
+"""The step that lets rows pass for which something came out otherwise than before."""
+
+_WAS = "{}__before"
+"""What the value of a column is called that the dataset has."""
+
+
+@dataclass(frozen=True)
+class Backfill:
+    """What is to be computed for the rows of one write.
+
+    `rows` are about as many as are processed; `stored` says whether they are read from the
+    dataset. `steps` are those that run, `cut_off` those of them that run only for rows for which
+    something before them came out otherwise.
+    """
+
+    write: str
+    fields: tuple[str, ...]
+    graph: Graph
+    rows: int
+    stored: bool
+    steps: tuple[str, ...]
+    cut_off: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        what = f"{', '.join(self.fields)} of" if self.fields else "nothing but filters on"
+        where = "as the dataset has them" if self.stored else "read again"
+        return f"{what} {self.rows:,} rows, {where}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A write, what differs for it, and the dataset whose rows stay.
+
+    Attributes:
+        plan: as `plain_plan` made it.
+        write: the write whose rows they are.
+        changes: what differs.
+        before: the recipes of the dataset.
+        version: the version of the dataset that stays.
+        keys: by read, the rows of the source that are in the dataset and have not changed;
+            without them, all rows of the source.
+    """
+
+    plan: Plan
+    write: Step
+    changes: Changes
+    before: Recipes
+    version: int
+    keys: Mapping[str, Sequence[str]] | None = None
+
+    @property
+    def uri(self) -> str:
+        """Where the dataset is."""
+        assert isinstance(self.write.action, Write)
+        return self.write.action.sink.uri
+
+
+def backfill(case: Case) -> Backfill | None:
+    """The backfill that changes ask for; ``None``: none."""
+    changes = case.changes
+    if not changes.fields and not changes.steps:
+        return None
+    stored = _Stored.of(case)
+    chain = _chain(case, stored)
+    cut: tuple[str, ...] = ()
+    if chain is None:
+        nodes = _from_sources(case)
+        rows = sum(len(found) for found in (case.keys or {}).values())
+    else:
+        nodes, cut = _from_dataset(case, stored, chain)
+        rows = tables.open_table(case.uri, case.version).count_rows()
+    graph = Graph(f"{case.plan.name}: {', '.join(changes.fields) or 'filters'}", tuple(nodes))
+    ran = tuple(n.id for n in nodes if n.id in changes.columns)
+    return Backfill(case.write.id, changes.fields, graph, rows, chain is not None, ran, cut)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What a dataset has: by recipe, the column; and the columns' types."""
+
+    uri: str
+    version: int
+    columns: Mapping[str, str]
+    types: Fields
+
+    @staticmethod
+    def of(case: Case) -> _Stored:
+        types = fields_of(blobs.plain_schema(tables.open_table(case.uri, case.version).schema))
+        fields = case.before.fields.items()
+        found = {recipe: name for name, made in fields for recipe in made if name in types}
+        return _Stored(case.uri, case.version, found, types)
+
+    def read(self, columns: Mapping[str, Type], names: Mapping[str, str]) -> Node:
+        """The node that reads `columns`, each from the stored one that `names` has for it."""
+        source = Stored(self.uri, self.version, tuple(sorted(names.items())), Fields(columns))
+        return _node(STORED, Read(source), (), columns)
+
+
+def _chain(case: Case, stored: _Stored) -> list[Step] | None:
+    """The steps to run on what the dataset has, the first one first; ``None``: it lacks some."""
+    plan, write, changes = case.plan, case.write, case.changes
+    needed, chain = set(changes.fields), list[Step]()
+    step = plan.step(write.inputs[0])
+    while True:
+        left = {*changes.steps} & {*plan.upstream(step.id)}
+        recipes = changes.columns[step.id]
+        if not left and all(recipes[name] in stored.columns for name in needed):
+            return chain
+        if len(step.inputs) != 1 or step.expands or isinstance(step.action, Read | Union):
+            return None
+        if not isinstance(step.action, Apply | Where | WithColumns | Select):
+            return None
+        if step.id in changes.steps or needed & step.makes():
+            step = _only(step, needed)
+            chain.insert(0, step)
+            needed = {*step.wants(step.inputs[0], frozenset(needed))}
+        step = plan.step(step.inputs[0])
+
+
+def _only(step: Step, needed: Collection[str]) -> Step:
+    """A step with those of its expressions alone that somebody needs."""
+    if not isinstance(step.action, WithColumns):
+        return step
+    chosen = tuple(e for e in step.action.expressions if e.name in needed)
+    return replace(step, action=WithColumns(chosen))
+
+
+def _from_dataset(
+    case: Case, stored: _Stored, chain: list[Step]
+) -> tuple[list[Node], tuple[str, ...]]:
+    """The nodes of a backfill that reads the dataset, and the steps behind the cut-off."""
+    plan, write, changes = case.plan, case.write, case.changes
+    needed: set[str] = set(changes.fields)
+    for step in reversed(chain):
+        needed = {*step.wants(step.inputs[0], frozenset(needed))}
+    above = chain[0].inputs[0] if chain else write.inputs[0]
+    at = plan.step(above)
+    columns = {name: at.columns[name] for name in sorted(needed)}
+    names = {name: stored.columns[changes.columns[above][name]] for name in columns}
+    compared, first = _cut_off(case, stored, chain)
+    for name in compared:
+        columns[_WAS.format(name)] = stored.types[name]
+        names[_WAS.format(name)] = name
+    nodes = [stored.read(columns, names)]
+    for number, step in enumerate(chain):
+        if compared and number == first:
+            nodes.append(_differs(nodes[-1], compared))
+        nodes.append(_after(nodes[-1], step))
+    if compared and first == len(chain):
+        nodes.append(_differs(nodes[-1], compared))
+    nodes += _ending(nodes[-1], write, changes)
+    return nodes, tuple(s.id for s in chain[first:]) if compared else ()
+
+
+def _cut_off(case: Case, stored: _Stored, chain: list[Step]) -> tuple[tuple[str, ...], int]:
+    """The fields to compare with what the dataset has, and the number of steps before that.
+
+    Rows for which all of them are equal need nothing more if, those columns being what they
+    were, every later step and field would be what it was.
+    """
+    write, changes, before = case.write, case.changes, case.before
+    last = max((i for i, s in enumerate(chain) if s.id in changes.own), default=None)
+    if last is None:
+        return (), 0
+    recipes = changes.columns[chain[last].id]
+    final = changes.columns[write.inputs[0]]
+    made = [n for n in changes.fields if recipes.get(n) == final[n]]
+    comparable = all(
+        n in stored.types
+        and stored.types[n] == write.columns[n]
+        and not isinstance(write.columns[n], Encoded)
+        and len(before.fields.get(n, ())) == 1
+        for n in made
+    )
+    if not made or not comparable:
+        return (), 0
+    equal = {final[n]: before.fields[n][0] for n in made}
+    then = derive(case.plan, write, changes.versions, equal).recipes
+    had = {s.recipe for s in before.steps}
+    later = {s.id for s in then.steps if s.recipe not in had} - {*changes.own}
+    same = all(then.fields[n][0] in before.fields.get(n, ()) for n in changes.fields)
+    return (tuple(made), last + 1) if same and not later else ((), 0)
+
+
+def _differs(after: Node, compared: Sequence[str]) -> Node:
+    """The node that drops rows for which nothing came out otherwise."""
+    pairs = [(f"now_{i}", name) for i, name in enumerate(compared)]
+    pairs += [(f"before_{i}", _WAS.format(name)) for i, name in enumerate(compared)]
+    types = Fields({port: after.columns[name].or_null() for port, name in pairs})
+    return _node(CUT_OFF, Apply(Differs(types), tuple(pairs), ()), (after.id,), after.columns)
+
+
+def _from_sources(case: Case) -> list[Node]:
+    """The nodes of a backfill that reads the sources again, as far as it needs them.
+
+    A filter that is as it was is left out, for all these rows passed it; but not below an
+    expand, whose other children it dropped.
+    """
+    plan, write, changes, keys = case.plan, case.write, case.changes, case.keys
+    above = [s for s in plan.steps if s.id in plan.upstream(write.id) and s.id != write.id]
+    needed: dict[str, set[str]] = {s.id: set() for s in above}
+    needed[write.inputs[0]] = {*changes.fields}
+    runs: dict[str, Step] = {}
+    for step in reversed(above):
+        wanted = needed[step.id]
+        passing = isinstance(step.action, Apply | Where | WithColumns | Select)
+        moulds = step.expands or not passing
+        filters = passing and not step.makes() and plan.depth(step.id) > 0
+        if moulds or filters or step.id in changes.steps or wanted & step.makes():
+            runs[step.id] = _only(step, wanted)
+            for i in step.inputs:
+                needed[i] |= runs[step.id].wants(i, frozenset(wanted))
+        else:
+            needed[step.inputs[0]] |= wanted
+    nodes: dict[str, Node] = {}
+    stands: dict[str, str] = {}  # for a step that does not run, the one before it that does
+    for step in above:
+        stands[step.id] = step.id if step.id in runs else stands[step.inputs[0]]
+        if step.id in runs:
+            inputs = tuple(stands[i] for i in step.inputs)
+            nodes[step.id] = _source_node(runs[step.id], inputs, nodes, keys, needed[step.id])
+    last = nodes[stands[write.inputs[0]]]
+    return [*nodes.values(), *_ending(last, write, changes)]
+
+
+def _source_node(
+    step: Step,
+    inputs: tuple[str, ...],
+    nodes: Mapping[str, Node],
+    keys: Mapping[str, Sequence[str]] | None,
+    needed: Collection[str],
+) -> Node:
+    if isinstance(step.action, Read):
+        source = step.action.source
+        if keys is not None:
+            source = source.only(pa.array(keys[step.id], pa.string()))
+        columns = {name: kind for name, kind in step.columns.items() if name in needed}
+        return _node(step.id, Read(source), (), columns)
+    if len(inputs) == 1 and isinstance(step.action, Apply | Where | WithColumns):
+        return _after(nodes[inputs[0]], step)
+    there = {name for i in inputs for name in nodes[i].columns} | step.makes()
+    columns = {name: kind for name, kind in step.columns.items() if name in there}
+    return _node(step.id, step.action, inputs, columns)
+
+
+def _after(before: Node, step: Step) -> Node:
+    """A step on the rows of `before`, which may have fewer columns than it had."""
+    made = {name: step.columns[name] for name in step.columns if name in step.makes()}
+    columns = {**before.columns, **made}
+    if isinstance(step.action, Select):
+        columns = {n: k for n, k in before.columns.items() if n in step.action.columns}
+        return _node(step.id, Select(tuple(columns)), (before.id,), columns)
+    return _node(step.id, step.action, (before.id,), columns)
+
+
+def _ending(last: Node, write: Step, changes: Changes) -> list[Node]:
+    columns = {name: write.columns[name] for name in changes.fields}
+    select = _node("fields", Select(changes.fields), (last.id,), columns)
+    return [select, _node(write.id, Write(Values(write.id)), (select.id,), columns)]
+
+
+def _node(name: str, action: Any, inputs: tuple[str, ...], columns: Mapping[str, Type]) -> Node:
+    return Node(name, action, inputs, Fields(columns), Site("backfill", 0))
+
+
+@dataclass(frozen=True)
+class Differs(Filter):
+    """Whether a value is not the one that the dataset has: null is null, NaN is NaN."""
+
+    reads: Fields = field(default_factory=Fields)
+    version = "1"
+
+    def keep(self, batch: BatchView, loaded: Any) -> Sequence[bool]:
+        pairs = [(batch[p], batch[f"before_{p[4:]}"]) for p in batch if p.startswith("now_")]
+        columns = [
+            [not _equal(now, before) for now, before in zip(*pair, strict=True)] for pair in pairs
+        ]
+        return np.any(np.array(columns, np.bool_), axis=0)  # type: ignore[no-any-return]
+
+
+def _equal(now: Any, before: Any) -> bool:
+    if now is None or before is None:
+        return now is before
+    if isinstance(now, np.ndarray):
+        nan = now.dtype.kind in "fc"
+        return bool(np.array_equal(now, before, equal_nan=nan))
+    return bool(now == before or (now != now and before != before))  # noqa: PLR0124  NaN
+
+
+@dataclass(frozen=True)
+class Stored(Source):
+    """Rows of a dataset at a version, some of its columns under other names.
+
+    The rows keep their key, their source version and, if they are children, their parent.
+    """
+
+    path: str
+    version: int
+    names: tuple[tuple[str, str], ...]
+    types: Fields
+
+    @property
+    def columns(self) -> Fields:
+        return self.types
+
+    def identity(self) -> dict[str, Any]:
+        return {"stored": self.path, "version": self.version, "names": dict(self.names)}
+
+    def count(self) -> int:
+        return int(self._open().count_rows())
+
+    def splits(self, rows: int) -> Iterator[Split]:
+        """Ranges of the rows of one fragment each."""
+        for fragment in self._open().get_fragments():
+            for start in range(0, count := fragment.count_rows(), rows):
+                where = [fragment.fragment_id, start, min(rows, count - start)]
+                name = digest([*self.identity().values(), where])
+                yield Split(name, where[2], json.dumps(where).encode())
+
+    def read(
+        self,
+        split: Split,
+        columns: Sequence[str],
+        predicates: Sequence[pl.Expr],
+        batch_rows: int,
+    ) -> Iterator[Chunk]:
+        assert not predicates, "it accepts none"
+        number, start, rows = json.loads(split.payload)
+        dataset = self._open()
+        own = [n for n in (KEY, SOURCE, PARENT, INDEX, COUNT) if n in dataset.schema.names]
+        names = dict(self.names)
+        scanner = dataset.get_fragment(number).scanner(
+            columns=[*own, *dict.fromkeys(names[c] for c in columns)],
+            offset=start,
+            limit=rows,
+            batch_size=batch_rows,
+            blob_handling="all_binary",
+        )
+        for batch in scanner.to_batches():
+            envelope = {n: Column(ENVELOPE[n], array=batch.column(n)) for n in own}
+            values = {c: self._column(c, batch.column(names[c])) for c in columns}
+            yield Chunk(Batch(values, envelope, batch.num_rows))
+
+    def _column(self, name: str, array: pa.Array) -> Column:
+        kind = self.types[name]
+        return Column(kind, array=array if array.type == kind.storage else array.cast(kind.storage))
+
+    def _open(self) -> Any:
+        return tables.open_table(self.path, self.version)
+
+
+@dataclass(frozen=True)
+class Values(Sink):
+    """Files of values by key, for `weft.pipelines.columns` to put into a dataset."""
+
+    write: str
+
+    @property
+    def uri(self) -> str:
+        return f"values of {self.write}"
+
+    def identity(self) -> dict[str, Any]:
+        return {"values": self.write}
+
+    def stage(self, token: Mapping[str, Any], table: pa.Table) -> list[dict[str, Any]]:
+        path = Path(token["folder"], f"{secrets.token_hex(8)}.arrow")
+        own = [n for n in table.schema.names if n == KEY or n not in ENVELOPE]
+        with pa.ipc.new_file(str(path), table.select(own).schema) as file:
+            file.write_table(table.select(own))
+        return [{"file": str(path), "rows": table.num_rows}]

@@ -1,0 +1,141 @@
+"""The backfills of a run: what it sets out to do, writes down, and goes on with.
+
+They run after everything else, one after the other, and end in receipts like all units. Their
+units are written down as those of later phases: a pipeline that has phases has no backfills.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from weft.pipelines import recipes
+from weft.pipelines.compile import compile_plan
+from weft.pipelines.engines.receipts import Receipt
+from weft.pipelines.engines.worker import Target, Unit
+from weft.pipelines.plan import Plan
+from weft.pipelines.recipes import Recipes
+from weft.pipelines.resources import Cluster
+from weft.pipelines.runs.accepted import Change
+from weft.pipelines.runs.backfill import Backfill, Case, backfill
+from weft.pipelines.runs.changes import Changes, compare, stamp
+from weft.pipelines.runs.journal import Journal
+from weft.pipelines.runs.sifting import Filled
+from weft.pipelines.runs.work import cut
+
+
+@dataclass(frozen=True)
+class Fill:
+    """What one dataset, of which rows stay, gets: how it was made, and what changed since.
+
+    `reshaped` says whether it gets other columns, or values for those of rows that stay.
+    """
+
+    version: int
+    before: Recipes
+    accepted: frozenset[Change]
+    changes: Changes
+    reshaped: bool
+    backfill: Backfill | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """All that cannot be told from the plan."""
+        return {
+            "version": self.version,
+            "before": self.before.to_json(),
+            "accepted": sorted(self.accepted),
+            "reshaped": self.reshaped,
+        }
+
+
+@dataclass(frozen=True)
+class Filling:
+    """The fills of a run, by write; a run that makes its datasets as a whole has none."""
+
+    fills: Mapping[str, Fill] = field(default_factory=dict)
+
+    @property
+    def backfills(self) -> Mapping[str, Backfill]:
+        """The backfills, by write."""
+        found = {name: fill.backfill for name, fill in self.fills.items()}
+        return {name: work for name, work in found.items() if work is not None}
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What changed by itself of the pipeline, in words."""
+        told = (reason for fill in self.fills.values() for reason in fill.changes.told)
+        return tuple(dict.fromkeys(told))
+
+    @property
+    def rows(self) -> int:
+        """About how many rows the backfills process."""
+        return sum(work.rows for work in self.backfills.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """What the journal says, from which `from_json` makes the same."""
+        return {name: fill.to_json() for name, fill in self.fills.items()}
+
+    @staticmethod
+    def from_json(plan: Plan, given: Mapping[str, Mapping[str, Any]]) -> Filling:
+        """The fills that a run of the same plan, as `plain_plan` made it, wrote down."""
+        fills = {}
+        for name, said in given.items():
+            write, before = plan.step(name), Recipes.from_json(said["before"])
+            accepted = frozenset((a, b, c) for a, b, c in said["accepted"])
+            changes = compare(plan, write, before, accepted)
+            assert isinstance(changes, Changes)
+            work = backfill(Case(plan, write, changes, before, said["version"]))
+            fills[name] = Fill(said["version"], before, accepted, changes, said["reshaped"], work)
+        return Filling(fills)
+
+    def properties(self, plan: Plan) -> dict[str, dict[str, str]]:
+        """By write, what its version says of how it was made."""
+        found = {}
+        for write in plan.writes():
+            fill = self.fills.get(write.id)
+            made = fill.changes.recipes if fill else stamp(plan, write)
+            found[write.id] = {recipes.PROPERTY: made.to_json()}
+        return found
+
+    def parts(self, journal: Journal, cluster: Cluster) -> Iterator[tuple[str, Plan, list[Unit]]]:
+        """Of each backfill its write, its plan and its units, which are written down once."""
+        for phase, (name, work) in enumerate(self.backfills.items(), 1):
+            plan = compile_plan(work.graph, cluster)
+            units = journal.phase_units(phase)
+            if units is None:
+                units = cut(plan, cluster)
+                journal.begin_phase(phase, units)
+            yield name, plan, units
+
+    def target(self, name: str, journal: Journal) -> dict[str, Target]:
+        """Where the backfill of a write stages."""
+        folder = str(journal.kept_path)
+        return {name: Target({"folder": folder}, aside=folder)}
+
+    def filled(self, receipts: Mapping[str, Sequence[Receipt]]) -> dict[str, Filled]:
+        """What there is to sift, by write, when the backfills have run."""
+        found = {}
+        for name, fill in self.fills.items():
+            if fill.reshaped or fill.backfill or fill.changes.names:
+                work, changes = fill.backfill, fill.changes
+                ran = (work.steps, work.cut_off) if work else ((), ())
+                found[name] = Filled(
+                    changes.fields, *ran, changes.names, receipts.get(name, ()), fill.reshaped
+                )
+        return found
+
+
+def split(
+    journal: Journal, filling: Filling, receipts: Sequence[Receipt]
+) -> tuple[list[Receipt], dict[str, list[Receipt]]]:
+    """The receipts of a run's own units, and those of its backfills, by write."""
+    of: dict[str, str] = {}
+    for phase, name in enumerate(filling.backfills, 1):
+        of |= {unit.id: name for unit in journal.phase_units(phase) or ()}
+    own = [r for r in receipts if r["unit"] not in of]
+    found: dict[str, list[Receipt]] = {name: [] for name in filling.backfills}
+    for receipt in receipts:
+        if receipt["unit"] in of:
+            found[of[receipt["unit"]]].append(receipt)
+    return own, found

@@ -1,0 +1,170 @@
+"""What a run changes in a dataset, its ledger and its errors, sifted out of what it processed.
+
+A run that processes everything replaces all three. An increment takes the place of the rows that
+are removed. A backfill, beside that, gives columns new values, and asks rows again that are in
+the dataset: of what it says of them only what is otherwise now is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+import pyarrow as pa
+
+from weft.pipelines import tables
+from weft.pipelines.batch import KEY, PARENT, SOURCE
+from weft.pipelines.connector import Replacement
+from weft.pipelines.engines.aside import read_aside
+from weft.pipelines.engines.ledger import ERRORS_SCHEMA, LEDGER_SCHEMA
+from weft.pipelines.engines.receipts import Receipt
+from weft.pipelines.plan import Plan, Step
+from weft.pipelines.runs.places import errors_uri, ledger_uri, sink_of
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A backfill that has run: what it was to compute, and the receipts of its units.
+
+    `names` are those that steps have now, by those they had, and `reshaped` says whether the
+    dataset gets other columns, or values for those of rows that stay.
+    """
+
+    fields: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+    cut_off: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    receipts: Sequence[Receipt] = ()
+    reshaped: bool = False
+
+
+@dataclass(frozen=True)
+class Sifted:
+    """What goes and what comes, besides what the units of the run staged themselves.
+
+    `gone` are the keys of rows that the dataset loses, `forgotten` those of rows that the ledger
+    loses; `ledger` and `errors` are rows that come, `errors` those of before that stay, too.
+    """
+
+    gone: list[str]
+    lost: list[str]
+    ledger: pa.Table
+    errors: pa.Table
+    replacement: Replacement | None = None
+
+
+def sift(
+    plan: Plan,
+    write: Step,
+    base: str,
+    removed: Mapping[str, Sequence[str]],
+    filled: Filled | None = None,
+) -> Sifted:
+    """What an increment on top of run `base` changes for `write`.
+
+    `removed` are keys of rows of each read; they go with everything that was made of them.
+    """
+    ledger = ledger_at(write, base)
+    above = plan.upstream(write.id)
+    roots = [key for read, keys in removed.items() if read in above for key in keys]
+    gone = _family(ledger, pl.Series(KEY, roots, dtype=pl.String))
+    before = pl.DataFrame(tables.read(errors_uri(_state(write)), f"run-{base}"))
+    if filled is None:
+        stay = before.filter(~_among(gone))
+        return Sifted(gone.to_list(), gone.to_list(), LEDGER_SCHEMA.empty_table(), _errors(stay))
+    return _Sieve(write, base, ledger, gone, filled).sifted(before)
+
+
+class _Sieve:
+    """Tells what a backfill said of rows that is news."""
+
+    def __init__(
+        self, write: Step, base: str, ledger: pl.DataFrame, gone: pl.Series, filled: Filled
+    ) -> None:
+        self.write, self.base, self.ledger, self.filled = write, base, ledger, filled
+        ended, errors = read_aside(filled.receipts, write.id)
+        there = ledger.filter(pl.col("outcome").is_in(["kept", "expanded"]) & ~_among(gone))
+        known = pl.col("outcome").is_in(["dropped", "failed"]) & pl.col("step").is_in(filled.steps)
+        self.ended = (
+            pl.DataFrame(ended)
+            .filter(known)
+            .drop(PARENT, "read")
+            .join(there.select(KEY, PARENT, "read").unique(KEY), on=KEY)
+        )
+        self.said = pl.DataFrame(errors).filter(~_among(gone))
+        self.gone = pl.concat([gone, _family(ledger, self.ended[KEY])]).unique()
+        self.replacement = Replacement(filled.fields, tuple(_files(filled.receipts, write.id)))
+
+    def sifted(self, errors: pl.DataFrame) -> Sifted:
+        """What the dataset, the ledger and the errors table lose and get."""
+        named = self._renamed_rows()
+        gone = self.gone.to_list()
+        lost = [*gone, *named[KEY].unique().to_list()]
+        ledger = pl.concat([named, self.ended.select(named.columns)])
+        comes = ledger.to_arrow().cast(LEDGER_SCHEMA)
+        replacement = self.replacement if self.filled.reshaped else None
+        return Sifted(gone, lost, comes, _errors(self._errors(errors)), replacement)
+
+    def _renamed_rows(self) -> pl.DataFrame:
+        """The ledger's rows of keys that ended at a step that is called otherwise now."""
+        whole = pl.DataFrame(LEDGER_SCHEMA.empty_table())
+        if not self.filled.names:
+            return whole
+        rows = pl.DataFrame(tables.read(ledger_uri(_state(self.write)), f"run-{self.base}"))
+        old = rows.filter(pl.col("step").is_in([*self.filled.names]))[KEY]
+        stay = rows.filter(_among(old) & ~_among(self.gone))
+        return stay.with_columns(pl.col("step").replace(dict(self.filled.names)))
+
+    def _errors(self, before: pl.DataFrame) -> pl.DataFrame:
+        """The errors that stay, and those that come."""
+        again = self._asked_again(before) & (pl.col("outcome") == "nulled")
+        stay = before.filter(~_among(self.gone) & ~again)
+        stay = stay.with_columns(pl.col("step").replace(dict(self.filled.names)))
+        news = (pl.col("outcome") == "nulled") | _among(self.ended[KEY])
+        return pl.concat([stay, self.said.filter(news)], how="diagonal_relaxed")
+
+    def _asked_again(self, before: pl.DataFrame) -> pl.Expr:
+        """Which errors are of steps that ran again for their rows."""
+        late = pl.col("step").is_in(self.filled.cut_off)
+        early = pl.col("step").is_in(self.filled.steps) & ~late
+        if not self.filled.cut_off:
+            return early
+        table = self.replacement.table()
+        passed = pl.Series(KEY, [], pl.String) if table is None else pl.Series(KEY, table[KEY])
+        return early | (late & _among(passed))
+
+
+def ledger_at(write: Step, run: str) -> pl.DataFrame:
+    """The ledger of a write as `run` left it: what became of every row, and of which it came."""
+    columns = [KEY, SOURCE, PARENT, "outcome", "step", "read"]
+    return pl.DataFrame(tables.read(ledger_uri(_state(write)), f"run-{run}", columns))
+
+
+def _family(ledger: pl.DataFrame, keys: pl.Series) -> pl.Series:
+    """`keys`, and those of all rows that were made of them."""
+    found = [keys]
+    children = ledger.filter(pl.col(PARENT).is_not_null())
+    while len(keys):
+        keys = children.filter(pl.col(PARENT).is_in(keys.implode()))[KEY].unique()
+        found.append(keys)
+    return pl.concat(found).unique()
+
+
+def _among(keys: pl.Series) -> pl.Expr:
+    return pl.col(KEY).is_in(keys.implode())
+
+
+def _files(receipts: Iterable[Receipt], write: str) -> Iterable[str]:
+    return (part["file"] for r in receipts for part in r["writes"][write]["staged"])
+
+
+def _errors(rows: pl.DataFrame) -> pa.Table:
+    missing = [pl.lit(None).alias(n) for n in ERRORS_SCHEMA.names if n not in rows.columns]
+    return rows.with_columns(missing).select(ERRORS_SCHEMA.names).to_arrow().cast(ERRORS_SCHEMA)
+
+
+def _state(write: Step) -> str:
+    state = sink_of(write).state
+    assert state is not None
+    return state
