@@ -23,7 +23,7 @@ from weft.errors import OverBudget
 from weft.pipelines import tables
 from weft.pipelines.runs.budget import Budget
 from weft.pipelines.runs.journal import journals
-from weft.pipelines.runs.publish import errors_uri, ledger_uri
+from weft.pipelines.runs.places import errors_uri, ledger_uri
 from weft.pipelines.runs.result import Listener
 
 SEEN: list[str] = []
@@ -228,16 +228,28 @@ def test_a_dataset_beside_one_that_keeps_no_ledger(folder: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-def test_a_changed_parameter_is_said_and_recomputes_everything(
+def test_a_changed_parameter_is_said_and_recomputes_what_it_makes(
     folder: Path, tmp_path: Path, fresh: bool
 ) -> None:
     out = tmp_path / "o.lance"
     run(nested(source=f"{folder}/*", out=str(out)))
     result, notices = run(nested(source=f"{folder}/*", out=str(out), mark="?"), fresh=fresh)
-    assert len(SEEN) == 4
-    assert result.increment == {}
-    told = "step shout was shout(mark='!')  word -> shout, is shout(mark='?')  word -> shout"
-    assert notices == ([] if fresh else [f"All rows are processed: {told}."])
+    told = "shout was shout(mark='!')  word -> shout, is shout(mark='?')  word -> shout"
+    if fresh:
+        assert len(SEEN) == 4
+        assert result.increment == {}
+        assert notices == []
+    else:
+        assert len(SEEN) == 1, "what failed was tried again, and nothing else was read"
+        assert result.increment == {
+            "new": 0,
+            "changed": 0,
+            "deleted": 0,
+            "retried": 1,
+            "unchanged": 4,
+        }
+        assert notices[0].endswith(f": 1 retried, 4 unchanged; {told}.")
+        assert notices[1] == "Computing anew: shout of 7 rows, as the dataset has them."
     assert {r["shout"][-1] for r in content(out)["rows"]} == {"?"}
 
 
@@ -257,11 +269,12 @@ def test_a_changed_version_and_changed_steps_are_said(folder: Path, tmp_path: Pa
 
     run(counted("1"))
     _, notices = run(counted("2"))
-    assert notices == ["All rows are processed: the code or the version of step count changed."]
+    assert notices[0].endswith(": 5 unchanged; count is of version 2, was of 1.")
+    assert notices[1:] == ["Computing anew: count of 5 rows, read again."]
     _, notices = run(counted("2", upper=True))
-    assert notices == ["All rows are processed: step with_columns is new."]
+    assert notices[0].endswith(": 5 unchanged; with_columns is new.")
     _, notices = run(counted("2"))
-    assert notices == ["All rows are processed: step with_columns is gone."]
+    assert notices[0].endswith(": 5 unchanged; with_columns is gone.")
 
 
 def test_a_dataset_that_somebody_else_changed_is_made_anew(folder: Path, tmp_path: Path) -> None:

@@ -49,12 +49,15 @@ def execute(
     metrics_file: Path | None = None,
     fresh: bool = False,
     retry_failed: bool = False,
+    if_busy: str = "refuse",
+    max_recompute: int | None = None,
 ) -> None:
     """Run and tell how it went. An error leaves with what to type next."""
     if address is not None and engine != "ray":
         raise DefinitionError(f"--address is of a Ray cluster; --engine {engine} has none.")
     options: dict[str, Any] = {"engine": engine, "address": address}
-    options |= {"fresh": fresh, "retry_failed": retry_failed}
+    options |= {"fresh": fresh, "retry_failed": retry_failed, "if_busy": if_busy}
+    options["max_recompute"] = max_recompute
     if max_failed is not None:
         options["budget"] = Budget.parse(max_failed)
     with (

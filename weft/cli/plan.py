@@ -32,8 +32,7 @@ SVG, MERMAID = ".svg", ".mmd"
 def command(ctx: click.Context, target: str, settings: tuple[str, ...], graph: str | None) -> None:
     """Print what a run would do on this machine; exit 10 if there is work, 0 if in sync."""
     from weft.cli.target import load
-    from weft.pipelines.compile import compile_plan
-    from weft.pipelines.lowering import lower
+    from weft.pipelines.compile import compile_plan, plain_plan
     from weft.pipelines.resources import this_machine
 
     file = _graph_file(graph)
@@ -41,7 +40,7 @@ def command(ctx: click.Context, target: str, settings: tuple[str, ...], graph: s
     machine = this_machine()
     nodes = pipeline.graph.afresh()
     plan = compile_plan(nodes, machine)
-    todo = _todo(plan, lower(nodes), machine)
+    todo = _todo(plan, plain_plan(nodes), machine)
     document = {"pipeline": plan.name, "target": full, "recipe": plan.recipe, **todo}
     text = f"{plan}\n\n{_words(todo)}"
     if file is not None:
@@ -88,8 +87,9 @@ def _drawing(plan: Plan, suffix: str) -> str:
 
 def _todo(plan: Plan, plain: Plan, machine: Cluster) -> dict[str, Any]:
     """What a run would do now: nothing, the rest of an unfinished run, what changed, or all."""
+    from weft.pipelines.observe.todo import recomputation
     from weft.pipelines.runs.increment import Increment, find_increment
-    from weft.pipelines.runs.publish import sink_of
+    from weft.pipelines.runs.places import sink_of
     from weft.pipelines.runs.work import cut, nothing_to_do, unfinished
 
     states = [s for step in plan.writes() if (s := sink_of(step).state) is not None]
@@ -109,7 +109,8 @@ def _todo(plan: Plan, plain: Plan, machine: Cluster) -> dict[str, Any]:
         rows = sum(u.split.rows for u in units)
         of = rows + found.counts["unchanged"]
         since = f"since run {found.base}: {found}"
-        return _work(rows, of, len(units), since, increment=dict(found.counts))
+        work = _work(rows, of, len(units), since, increment=dict(found.counts))
+        return work | {"recomputes": recomputation(plain, found)}
     units = cut(plan, machine)
     rows = sum(u.split.rows for u in units)
     why = "an unfinished run of another recipe would be abandoned" if old else found.why
@@ -133,6 +134,7 @@ def _work(
         "why": why,
         "resumes": resumes,
         "increment": increment or {},
+        "recomputes": [],
     }
 
 
@@ -140,4 +142,7 @@ def _words(todo: dict[str, Any]) -> str:
     if todo["in_sync"]:
         return "In sync: same pipeline, same source. Nothing to do."
     units = f"{todo['units']:,} unit{'s' * (todo['units'] != 1)}"
-    return f"To do: {todo['rows']:,} rows in {units} ({todo['why']})."
+    from weft.pipelines.observe.todo import recomputation_words
+
+    told = f"To do: {todo['rows']:,} rows in {units} ({todo['why']})."
+    return "\n".join(filter(None, [told, recomputation_words(todo["recomputes"])]))

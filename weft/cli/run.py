@@ -17,23 +17,36 @@ from weft.cli.options import parse_settings, run_options, target_argument
 @click.option(
     "--retry-failed", is_flag=True, help="Process rows that failed again, though nothing changed."
 )
+@click.option(
+    "--max-recompute",
+    type=click.IntRange(0),
+    default=100_000,
+    show_default=True,
+    metavar="ROWS",
+    help="Refuse when the pipeline changed and more rows than this would be computed again.",
+)
+@click.option("--yes", is_flag=True, help="Compute again whatever has to be.")
 def command(
     target: str,
     *,
     settings: tuple[str, ...],
     engine: str,
     address: str | None,
+    if_busy: str,
     max_failed: str | None,
     metrics_port: int | None,
     metrics_file: Path | None,
     fresh: bool,
     retry_failed: bool,
+    max_recompute: int,
+    yes: bool,
 ) -> None:
     """Run a pipeline and publish what it writes.
 
     TARGET is file.py, file.py:name or package.module:name. An unfinished run of the same
-    recipe is gone on with; a dataset that is in sync is left as it is. If only the source has
-    changed, new and changed rows are processed, and what was made of deleted ones goes.
+    recipe is gone on with; a dataset that is in sync is left as it is. Otherwise what differs is
+    processed: rows of the source that are new, changed or gone, and, if the pipeline changed,
+    the fields that depend on it. `weft plan` says what that is.
     """
     from weft.cli.execute import execute
     from weft.cli.target import load
@@ -44,9 +57,11 @@ def command(
         full,
         engine=engine,
         address=address,
+        if_busy=if_busy,
         max_failed=max_failed,
         metrics_port=metrics_port,
         metrics_file=metrics_file,
         fresh=fresh,
         retry_failed=retry_failed,
+        max_recompute=None if yes else max_recompute,
     )

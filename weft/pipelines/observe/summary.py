@@ -29,10 +29,12 @@ def summarise(result: RunResult) -> list[str]:
         *_head(result),
         *_increment(result),
         _rows(result),
+        *_recomputed(result),
         *_dropped(result),
         *_failed(result),
         *_time(result),
         *_slow_side(result),
+        *_gates(result),
         *_next(result),
     ]
 
@@ -68,6 +70,17 @@ def _rows(result: RunResult) -> str:
     parts += [f"{nulled:,} with nulls for what failed"] if nulled else []
     parts += [f"{result.rows_resumed:,} from an earlier attempt"] if result.rows_resumed else []
     return _line("rows", f"{', '.join(parts)}; {rate} rows/s")
+
+
+def _recomputed(result: RunResult) -> list[str]:
+    """What backfills did for rows that stayed."""
+    told = []
+    for done in result.recomputed.values():
+        what = ", ".join(done.fields) or "filters"
+        where = "" if done.stored else ", read again"
+        failed = f", {done.failed:,} failed" if done.failed else ""
+        told.append(f"{what} for {done.rows:,} rows{where}: {done.written:,} written{failed}")
+    return _block("anew", told)
 
 
 def _dropped(result: RunResult) -> list[str]:
@@ -119,6 +132,11 @@ def _time(result: RunResult) -> list[str]:
 def _slow_side(result: RunResult) -> list[str]:
     told = slow_side(result.stages)
     return [] if told is None else [_line("busy", told)]
+
+
+def _gates(result: RunResult) -> list[str]:
+    found = [v for many in result.gates.verdicts.values() for v in many]
+    return [_line("gate", str(v)) for v in found]
 
 
 def _next(result: RunResult) -> list[str]:

@@ -141,8 +141,12 @@ class _Stored:
     @staticmethod
     def of(case: Case) -> _Stored:
         types = fields_of(blobs.plain_schema(tables.open_table(case.uri, case.version).schema))
-        fields = case.before.fields.items()
-        found = {recipe: name for name, made in fields for recipe in made if name in types}
+        found = {
+            recipe: name
+            for name, made in case.before.fields.items()
+            if name in types and (len(made) == 1 or name not in case.changes.fields)
+            for recipe in made
+        }
         return _Stored(case.uri, case.version, found, types)
 
     def read(self, columns: Mapping[str, Type], names: Mapping[str, str]) -> Node:

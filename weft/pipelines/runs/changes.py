@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from weft.pipelines.graph import Apply
 from weft.pipelines.plan import Plan, Step
-from weft.pipelines.recipes import Recipes, StepRecipe, derive, older
+from weft.pipelines.recipes import PROPERTY, Recipes, StepRecipe, derive, older
 
 FOLLOWS = "reads what changed"
 """Why a step differs that is itself as it was."""
@@ -94,6 +94,14 @@ def compare(plan: Plan, write: Step, before: Recipes, accepted: Accepted = ()) -
 def stamp(plan: Plan, write: Step) -> Recipes:
     """The recipes of a dataset that a run of `plan` made as a whole."""
     return derive(plan, write).recipes
+
+
+def behind(plan: Plan, properties: Mapping[str, str]) -> bool:
+    """Whether a dataset has rows of an older make that `plan` does not leave as they are."""
+    if PROPERTY not in properties:
+        return False
+    mixed = any(len(made) > 1 for made in Recipes.from_json(properties[PROPERTY]).fields.values())
+    return mixed and not any(_policy(step) == "new-rows-only" for step in plan.steps)
 
 
 def _policy(step: Step) -> str:

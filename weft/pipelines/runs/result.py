@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from weft.pipelines.engines.books import Books
+from weft.pipelines.gates.judging import Judgement
 from weft.pipelines.observe.stages import StageUse, slow_side
 from weft.pipelines.plan import Plan
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """What a backfill did: the `fields` it computed anew, for how many `rows`, how many of them
+    were `written` because something came out otherwise, and how many failed. `stored` says
+    whether it read the dataset alone."""
+
+    fields: tuple[str, ...]
+    rows: int
+    written: int
+    failed: int
+    stored: bool
 
 
 @dataclass(frozen=True)
@@ -18,7 +32,9 @@ class RunResult:
     `rows` are the rows read; `kept` and `versions` are by write step. `seconds` is the time
     this attempt took, without the start of the engine, which `startup_seconds` is. `increment`
     says of an incremental run how many rows of the source were new, changed, deleted, retried
-    and unchanged; it is empty if all rows were processed. `stages` tells how busy each was.
+    and unchanged; it is empty if all rows were processed. `stages` tells how busy each was,
+    `incidents` which workers and machines died on the way, `gates` what gates found, and
+    `recomputed`, by write, what was computed anew for rows that stay.
     """
 
     run: str
@@ -36,11 +52,15 @@ class RunResult:
     engine: str = "local"
     increment: dict[str, int] = field(default_factory=dict)
     stages: tuple[StageUse, ...] = ()
+    incidents: tuple[str, ...] = ()
+    gates: Judgement = field(default_factory=Judgement)
+    recomputed: Mapping[str, Recomputed] = field(default_factory=dict)
 
     @property
     def failed(self) -> int:
         """Rows that failed, at whatever step."""
-        return sum(line.failures for line in self.books.values())
+        again = sum(done.failed for done in self.recomputed.values())
+        return sum(line.failures for line in self.books.values()) + again
 
     @property
     def in_sync(self) -> bool:
@@ -73,6 +93,9 @@ class RunResult:
             "slow_side": slow_side(self.stages),
             "steps": {name: asdict(line) for name, line in self.books.items()},
             "samples": list(self.samples),
+            "incidents": list(self.incidents),
+            "gates": self.gates.to_json(),
+            "recomputed": {name: asdict(done) for name, done in self.recomputed.items()},
         }
 
 

@@ -8,63 +8,56 @@ committed.
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version as installed
+from dataclasses import dataclass, field, replace
+from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import weft
 from weft.errors import (
     DataError,
-    DefinitionError,
+    GateFailed,
     Interrupted,
     OverBudget,
     PlanError,
-    names_a_secret,
+    Refused,
     redact,
 )
 from weft.pipelines import tables
-from weft.pipelines.compile import compile_plan
-from weft.pipelines.engines.books import Books, balance, new_books, sum_books
+from weft.pipelines.compile import compile_plan, plain_plan
+from weft.pipelines.engines.books import new_books
 from weft.pipelines.engines.receipts import Receipt
 from weft.pipelines.engines.worker import Context, Target, Unit, dataset_schema
-from weft.pipelines.lowering import lower
+from weft.pipelines.gates.judging import judged
 from weft.pipelines.observe import record
-from weft.pipelines.observe.outline import outline
 from weft.pipelines.observe.stages import stage_use
 from weft.pipelines.plan import Plan
-from weft.pipelines.resources import Cluster, this_machine
-from weft.pipelines.runs import publish
+from weft.pipelines.resources import Cluster
+from weft.pipelines.runs import forgotten, publish, readers, sharing, storage
+from weft.pipelines.runs.about import about_run, uris_of
+from weft.pipelines.runs.asked import Asked, Engine
 from weft.pipelines.runs.budget import Budget
+from weft.pipelines.runs.drain import Drain
+from weft.pipelines.runs.executing import Executor, Tally
+from weft.pipelines.runs.filling import Filling, split
 from weft.pipelines.runs.increment import (
-    STEPS_PROPERTY,
     Increment,
     anything_failed,
     find_increment,
-    steps_property,
 )
 from weft.pipelines.runs.journal import Journal, journal_of, journals, new_run_id, whoami
-from weft.pipelines.runs.lease import Lease, hold, refuse_if_held
-from weft.pipelines.runs.phases import (
-    exchanges,
-    in_order,
-    kept_files,
-    refuse_many,
-    units_of_phase,
-)
+from weft.pipelines.runs.lease import Held, Lease, hold, refuse_if_held
+from weft.pipelines.runs.phases import exchanges
+from weft.pipelines.runs.places import sink_of
 from weft.pipelines.runs.result import Listener, RunResult
+from weft.pipelines.runs.sharing import IfBusy
 from weft.pipelines.runs.work import cut, input_digest, nothing_to_do, unfinished
 
 if TYPE_CHECKING:
     from weft.pipelines.dsl import Pipeline
-
-Engine = Literal["ray", "local"]
 
 
 def run(
@@ -78,13 +71,15 @@ def run(
     budget: Budget | None = None,
     listener: Listener | None = None,
     target: str | None = None,
+    if_busy: IfBusy = "refuse",
+    max_recompute: int | None = None,
 ) -> RunResult:
     """Run a pipeline and publish what it wrote.
 
     An unfinished run of the same recipe on the same dataset is gone on with. A dataset that
-    the same recipe made of the same input is in sync, and nothing runs. If only the input has
-    changed, the new and the changed rows are processed, and what was made of changed and of
-    deleted ones goes.
+    the same recipe made of the same input is in sync, and nothing runs. Otherwise what differs
+    is processed: new and changed rows, while what was made of changed and of deleted ones goes;
+    and for the rows that stay, the fields whose recipe changed.
 
     Args:
         pipeline: what to run.
@@ -96,39 +91,75 @@ def run(
         budget: how many rows may fail.
         listener: hears how it goes.
         target: how the command line names the pipeline, for `weft resume`.
+        if_busy: what to do when somebody else works on a dataset: ``"refuse"``; ``"wait"``, then
+            begin as if it were called then; ``"share"`` the units of a run of the same recipe,
+            which publishes what both have done, and take its place if it dies.
+        max_recompute: of how many rows, whose source is as it was, something may be computed
+            again because the pipeline changed.
 
     Raises:
         DefinitionError, PlanError: it cannot start; nothing was written.
         Busy: another run holds a dataset.
+        Refused: more would be computed again than `max_recompute`.
         OverBudget: too many rows failed.
+        GateFailed: a dataset is not as expected; none is shown.
         Interrupted: stopped by the user.
         WeftError: it failed; its finished units are kept for resume.
     """
-    graph = pipeline.graph.afresh()
-    plain = lower(graph)
-    _check_targets(plain)
-    versions = None if fresh else nothing_to_do(plain)
-    if versions is not None and not (retry_failed and anything_failed(plain)):
+    sharing.check_choice(if_busy)
+    asked = Asked(
+        pipeline=pipeline,
+        engine=engine,
+        address=address,
+        cluster=cluster,
+        fresh=fresh,
+        retry_failed=retry_failed,
+        budget=budget or Budget(),
+        listener=listener or Listener(),
+        target=target,
+        max_recompute=max_recompute,
+    )
+    while True:
+        try:
+            return _run(asked)
+        except Held as held:
+            if if_busy == "refuse":
+                raise
+            if if_busy == "share":
+                _share(asked, held)
+            sharing.wait_for(held, asked.listener)
+
+
+def _run(asked: Asked) -> RunResult:
+    graph = asked.graph()
+    plain = plain_plan(graph)
+    with storage.told(_states(plain)):
+        _check_targets(plain)
+        versions = None if asked.fresh else nothing_to_do(plain)
+    if versions is not None and not (asked.retry_failed and anything_failed(plain)):
         return RunResult(
-            "", "in sync", plain, 0, new_books(plain), versions=versions, uris=_uris(plain)
+            "", "in sync", plain, 0, new_books(plain), versions=versions, uris=uris_of(plain)
         )
     began = perf_counter()
-    execute, found = _engine(engine, address, cluster)
+    execute, found = asked.start()
     startup = perf_counter() - began
-    listener = listener or Listener()
-    listener.engine_started(engine, startup)
-    plan = compile_plan(graph, found)
-    attempt = _Attempt(pipeline, plan, found, listener, budget or Budget())
-    attempt.engine, attempt.target, attempt.startup = engine, target, startup
-    attempt.plain, attempt.retry_failed = plain, retry_failed
-    with ExitStack() as stack:
-        return attempt.run(execute, stack, fresh=fresh)
+    asked.listener.engine_started(asked.engine, startup)
+    attempt = _Attempt(asked, plain, compile_plan(graph, found), found, startup)
+    with storage.told(attempt.states), ExitStack() as stack:
+        return attempt.run(execute, stack)
+
+
+def _share(asked: Asked, held: Held) -> None:
+    """Work on the units of the run that holds a dataset."""
+    execute, found = asked.start()
+    plan = compile_plan(asked.graph(), found)
+    sharing.join(plan, held, execute, found, asked.listener, fresh=asked.fresh)
 
 
 def _check_targets(plan: Plan) -> None:
     """Refuse what the targets cannot take, and targets that another run is working on."""
     for step in plan.writes():
-        sink = publish.sink_of(step)
+        sink = sink_of(step)
         if sink.state is not None:
             refuse_if_held(sink.state)
         try:
@@ -139,25 +170,12 @@ def _check_targets(plan: Plan) -> None:
             raise
 
 
-def _engine(engine: Engine, address: str | None, cluster: Cluster | None) -> tuple[Any, Cluster]:
-    if engine == "local":
-        from weft.pipelines.engines import local
-
-        return local.execute, cluster or this_machine()
-    if engine == "ray":
-        from weft.pipelines.engines import ray
-
-        cpus = cluster.cpus if cluster and address is None else None
-        live = ray.start(address, cpus)
-        return ray.execute, cluster or live
-    raise DefinitionError(f"engine={engine!r}; expected 'ray' or 'local'.")
-
-
 @dataclass(frozen=True)
 class _Job:
     """The work of a run: what there is to do, and what is done already.
 
-    `units` are those that read sources; later phases have more, cut when they begin.
+    `units` are those that read sources; later phases have more, cut when they begin. `filling`
+    is for rows that stay, with the receipts of its units in `refilled`, by write.
     """
 
     journal: Journal | None
@@ -165,48 +183,46 @@ class _Job:
     targets: dict[str, Target]
     receipts: list[Receipt]
     about: dict[str, Any]
+    filling: Filling = field(default_factory=Filling)
+    refilled: dict[str, list[Receipt]] = field(default_factory=dict)
 
 
 class _Attempt:
     """One attempt at a run, with what it needs at hand."""
 
-    engine: str
-    target: str | None
-    startup: float
-    plain: Plan
-    retry_failed: bool
-
     def __init__(
-        self, pipeline: Pipeline, plan: Plan, cluster: Cluster, listener: Listener, budget: Budget
+        self, asked: Asked, plain: Plan, plan: Plan, cluster: Cluster, startup: float
     ) -> None:
-        self.pipeline = pipeline
+        self.asked = asked
+        self.plain = plain
         self.plan = plan
         self.cluster = cluster
-        self.listener = listener
-        self.budget = budget
-        self.states = [
-            s for step in plan.writes() if (s := publish.sink_of(step).state) is not None
-        ]
+        self.startup = startup
+        self.listener = asked.listener
+        self.budget = asked.budget
+        self.states = _states(plan)
         self.leases: list[Lease] = []
 
-    def run(self, execute: Any, stack: ExitStack, *, fresh: bool) -> RunResult:
+    def run(self, execute: Any, stack: ExitStack) -> RunResult:
         if not self.states:
             return self._run_without_journal(execute)
         run = new_run_id()
-        old = unfinished(self.states[0])
-        label = run if old is None or self._given_up(old, fresh=fresh) else old.run
+        old = unfinished(self.states[0], fresh=self.asked.fresh)
+        label = run if old is None or self._given_up(old) else old.run
         for state in sorted(self.states):
             self.leases.append(stack.enter_context(hold(state, label)))
-        old = unfinished(self.states[0])  # again: whoever held the lease may have finished it
+        old = unfinished(
+            self.states[0], fresh=self.asked.fresh
+        )  # again: whoever held the lease may have finished it
         if old is not None:
-            if (why := self._given_up(old, fresh=fresh)) is None:
+            if (why := self._given_up(old)) is None:
                 return self._go_on(execute, old)
             self._abandon(old, why)
-        return self._begin(execute, run, fresh=fresh)
+        return self._begin(execute, sharing.later(run, self.states))
 
-    def _given_up(self, old: Journal, *, fresh: bool) -> str | None:
+    def _given_up(self, old: Journal) -> str | None:
         """Why this run does not go on with an unfinished one; ``None``: it does."""
-        if fresh:
+        if self.asked.fresh:
             return "a fresh start was asked for"
         about = old.about()
         if about["recipe"] != self.plan.recipe:
@@ -215,6 +231,8 @@ class _Attempt:
             return "what its units kept is cut in another way than this plan would"
         if old.lost():
             return "rows that its units kept are gone"
+        if (uri := publish.drifted(self.plan, _targets(about))) is not None:
+            return f"the source has other columns now, so that those of {uri} would be others, too"
         uri = publish.overtaken(_targets(about), old.run)
         return None if uri is None else f"something else changed {uri} since"
 
@@ -225,27 +243,34 @@ class _Attempt:
                 journal.set_state("abandoned", reason=why)
         old.drop_kept()
 
-    def _begin(self, execute: Any, run: str, *, fresh: bool) -> RunResult:
+    def _begin(self, execute: Any, run: str) -> RunResult:
         for old in journals(self.states[0]):
             old.drop_kept()  # of runs that were over budget or refused
         inputs = input_digest(self.plan)
-        found = self._increment(fresh=fresh)
+        found = self._increment()
         units = cut(self.plan, self.cluster, found.sources if found else None)
+        self._refuse_too_much(found, sum(u.split.rows for u in units))
         targets = publish.prepare(self.plan)
         journal = journal_of(self.states[0], run)
-        about = self._about(run, inputs, targets, units)
+        about = about_run(self.asked, self.plan, run, inputs=inputs, targets=targets, units=units)
         about |= {"base": found.base, "increment": dict(found.counts)} if found else {}
+        filling = found.filling if found else Filling()
+        about["filling"] = filling.to_json()
+        about["unregistered"] = readers.register(self.plan)
+        if (left_out := forgotten.told(self.plan)) is not None:
+            self.listener.notice(left_out)
         for state in self.states[1:]:
             journal_of(state, run).begin({**about, "journal": str(journal.path)}, [])
         journal.begin(about, units, found.removed if found else None)  # last: it makes it a run
-        return self._work(execute, _Job(journal, units, targets, [], about))
+        refilled: dict[str, list[Receipt]] = {name: [] for name in filling.backfills}
+        return self._work(execute, _Job(journal, units, targets, [], about, filling, refilled))
 
-    def _increment(self, *, fresh: bool) -> Increment | None:
+    def _increment(self) -> Increment | None:
         """What changed since the last run, if the rest of its rows can stay."""
-        if fresh:
+        if self.asked.fresh:
             return None
-        found = find_increment(self.plain, retry_failed=self.retry_failed)
-        sinks = [publish.sink_of(s) for s in self.plain.writes()]
+        found = find_increment(self.plain, retry_failed=self.asked.retry_failed)
+        sinks = [sink_of(s) for s in self.plain.writes()]
         published = any(tables.latest(s.uri) for s in sinks if s.state is not None)
         if isinstance(found, Increment):
             self.listener.notice(f"Since run {found.base}: {found}.")
@@ -254,56 +279,101 @@ class _Attempt:
             self.listener.notice(f"All rows are processed: {found.why}.")
         return None
 
+    def _refuse_too_much(self, found: Increment | None, rows: int) -> None:
+        limit = self.asked.max_recompute
+        if limit is None or self.asked.fresh:
+            return
+        if found is None:
+            made = [tables.latest(sink_of(s).uri) for s in self.plan.writes() if self.states]
+            if not any(m and m[1].get("weft.recipe") != self.plan.recipe for m in made):
+                return  # it would process all of them though nothing changed: it always does
+        if (count := rows if found is None else found.recomputed) > limit:
+            why = f": {'; '.join(found.filling.reasons)}" if found else ""
+            raise Refused(
+                f"The pipeline changed, and {count:,} rows whose source did not would be computed "
+                f"again, which is more than {limit:,}{why}. `weft plan` says what and why. To do "
+                "it, run with --yes or a larger --max-recompute. If the change changes no value: "
+                "`weft accept`."
+            )
+
     def _go_on(self, execute: Any, journal: Journal) -> RunResult:
-        about = journal.about()
-        units, receipts = journal.units(), list(journal.receipts())
-        targets = _targets(about)
+        about, units = journal.about(), journal.units()
+        journal.removed()  # whether it is whole: it is needed at the very end
+        if damaged := journal.put_aside():
+            self.listener.notice(f"Damaged receipts: {damaged:,}. Their units are done again.")
+        filling = Filling.from_json(self.plain, about["filling"])
+        receipts, targets = list(journal.receipts()), _targets(about)
+        own, refilled = split(journal, filling, receipts)
         self.listener.notice(
             f"Going on with run {journal.run}: {len(receipts)} of {journal.known()} units are done."
         )
-        return self._work(execute, _Job(journal, units, targets, receipts, about))
+        return self._work(execute, _Job(journal, units, targets, own, about, filling, refilled))
 
     def _work(self, execute: Any, job: _Job) -> RunResult:
         journal, receipts = job.journal, job.receipts
         assert journal is not None
         folder = str(journal.kept_path)
-        context = Context(journal.run, str(journal.receipts_path), job.targets, folder)
+        claims = sharing.claims_of(journal, self.leases)
+        context = Context(
+            journal.run, str(journal.receipts_path), job.targets, folder, claims=claims
+        )
         self._set_state(journal, "running", **whoami())
+        drain = Drain(claims.stop_path, self.listener.notice)
         try:
-            unchanged = job.about.get("increment", {}).get("unchanged", 0)
-            result = self._execute(execute, context, job, unchanged)
-            self._set_state(journal, "publishing")
-            properties = self._properties(result, job.about["input"])
-            versions = publish.publish(
-                self.plan,
-                journal.run,
-                job.targets,
-                receipts,
-                properties,
-                leases=self.leases,
-                base=job.about.get("base"),
-                removed=journal.removed(),
-            )
-            result = replace(result, increment=job.about.get("increment", {}))
+            with drain:
+                check = partial(sharing.check_all, self.leases, drain)
+                executor = Executor(execute, self.cluster, self.listener, self.budget, check)
+                result = self._execute(executor, context, job)
+                drain.publishing()
+                self._set_state(journal, "publishing")
+                versions = publish.publish(
+                    self.plan,
+                    journal.run,
+                    job.targets,
+                    receipts,
+                    self._properties(result, job),
+                    leases=self.leases,
+                    base=job.about.get("base"),
+                    removed=journal.removed(),
+                    filled=job.filling.filled(job.refilled),
+                    folder=journal.path,
+                )
+                result = replace(
+                    result, increment=job.about.get("increment", {}), gates=judged(journal.path)
+                )
         except KeyboardInterrupt:
-            self._set_state(journal, "interrupted")
             done = len(list(journal.receipts()))  # some may have ended since the last was seen
-            raise Interrupted(
+            stopped = Interrupted(
                 f"Run {journal.run} was stopped; {done} of {journal.known()} units are "
                 "done and kept. `weft resume` goes on with the rest."
-            ) from None
+            )
+            with storage.despite(stopped):
+                self._set_state(journal, "interrupted", **drain.told())
+            raise stopped from None
         except OverBudget as error:
-            for step in self.plan.writes():
-                publish.commit_errors(step, journal.run, job.targets[step.id], receipts, {})
-            self._set_state(journal, "over budget", error=str(error))
+            sharing.check_all(self.leases)
+            with storage.despite(error):
+                for step in self.plan.writes():
+                    publish.commit_errors(step, journal.run, job.targets[step.id], receipts)
+                self._set_state(journal, "over budget", error=str(error))
+            raise
+        except GateFailed as error:
+            gates = judged(journal.path)
+            held = replace(result, state="gated", gates=gates, versions=dict(gates.versions))
+            self._set_state(journal, "gated", error=str(error), result=held.to_json())
             raise
         except DataError as error:  # it would be so again: a new run looks at the data anew
-            self._set_state(journal, "refused", error=redact(str(error), 2000))
+            with storage.despite(error):
+                self._set_state(journal, "refused", error=redact(str(error), 2000))
             raise
         except Exception as error:
-            text = redact(f"{type(error).__name__}: {error}", 2000)
-            self._set_state(journal, "failed", error=text)
-            raise
+            told = storage.named(error, self.states) or error
+            text = redact(f"{type(told).__name__}: {told}", 2000)
+            with storage.despite(told):
+                self._set_state(journal, "failed", error=text, incidents=context.incidents)
+            if told is error:
+                raise
+            raise told from error
         return self._done(result, versions, journal)
 
     def _done(
@@ -312,6 +382,7 @@ class _Attempt:
         done = replace(result, state="published", versions=versions)
         if journal is not None:
             journal.drop_kept()  # first, so that nothing is left of a run that is published
+            sharing.drop_claims(journal)
             self._set_state(journal, "published", result=done.to_json())
         self.listener.finished(done)
         return done
@@ -323,156 +394,65 @@ class _Attempt:
         units = cut(self.plan, self.cluster)
         with tempfile.TemporaryDirectory(prefix="weft-") as folder:
             context = Context(run, None, targets, folder)
-            result = self._execute(execute, context, _Job(None, units, targets, receipts, {}))
-        versions = publish.publish(self.plan, run, targets, receipts, {}, leases=[])
+            executor = Executor(execute, self.cluster, self.listener, self.budget)
+            result = self._execute(executor, context, _Job(None, units, targets, receipts, {}))
+        own: dict[str, dict[str, str]] = {step.id: {} for step in self.plan.writes()}
+        versions = publish.publish(self.plan, run, targets, receipts, own, leases=[])
         return self._done(result, versions)
 
-    def _execute(self, execute: Any, context: Context, job: _Job, unchanged: int = 0) -> RunResult:
-        """Run the units that have no receipt yet, phase by phase; the job's receipts grow to one
-        for each unit.
-
-        Rows of the source that are `unchanged` count for the share of the error budget.
-        """
-        receipts = job.receipts
-        done = {r["unit"] for r in receipts}
-        before = len(receipts)
-        resumed = sum(r["rows"] for r in receipts)
-        rows = sum(u.split.rows for u in job.units)
-        books = sum_books(self.plan, (r["books"] for r in receipts))
-        samples = [s for r in receipts for s in r["samples"]]
-        self.listener.started(self.plan, context.run, rows, resumed)
-        began, reached = perf_counter(), resumed
-        order: dict[str, int] = {}
-        for phase in range(self.plan.phases):
-            units, context = self._phase(phase, context, job, order)
-            waiting = [u for u in units if u.id not in done]
-            for receipt in execute(self.plan.phase(phase), waiting, context, self.cluster):
-                if receipt["unit"] in done:
-                    continue
-                done.add(receipt["unit"])
-                receipts.append(receipt)
-                reached += receipt["rows"]
-                samples += receipt["samples"]
-                for name, line in sum_books(self.plan, [receipt["books"]]).items():
-                    books[name].add(line)
-                self.listener.advanced(reached, books, samples)
-                self.budget.check(failures(books), rows + unchanged, reasons(samples))
-            refuse_many(self.plan, receipts)
-        use = stage_use(self.plan, receipts[before:], self.cluster)
-        receipts.sort(key=lambda r: order[r["unit"]])  # the dataset in the order of the source
-        kept = {s.id: sum(r["writes"][s.id]["rows"] for r in receipts) for s in self.plan.writes()}
-        self.budget.check(failures(books), rows + unchanged, reasons(samples))
-        balance(self.plan, books, rows, kept)
+    def _execute(self, executor: Executor, context: Context, job: _Job) -> RunResult:
+        """Run the units that have no receipt yet, of the pipeline itself and of backfills."""
+        tally = Tally(self.plan, job.receipts, sum(u.split.rows for u in job.units))
+        began, resumed = perf_counter(), tally.reached
+        unchanged = job.about.get("increment", {}).get("unchanged", 0)
+        executor.phases(tally, context, job.units, job.journal, unchanged=unchanged)
+        again = {}
+        if job.journal is not None and job.filling.backfills:
+            again = executor.backfills(job.filling, context, job.journal, job.refilled)
         return RunResult(
             run=context.run,
             state="executed",
             plan=self.plan,
-            rows=rows,
-            books=books,
-            kept=kept,
-            uris=_uris(self.plan),
-            samples=tuple(samples[:50]),
+            rows=tally.rows,
+            books=tally.books,
+            kept=tally.written(),
+            uris=uris_of(self.plan),
+            samples=tuple(tally.samples[:50]),
             seconds=perf_counter() - began,
             startup_seconds=self.startup,
             rows_resumed=resumed,
-            engine=self.engine,
-            stages=use,
+            engine=self.asked.engine,
+            stages=stage_use(self.plan, tally.counted, self.cluster),
+            incidents=tuple(context.incidents),
+            recomputed=again,
         )
 
-    def _phase(
-        self, phase: int, context: Context, job: _Job, order: dict[str, int]
-    ) -> tuple[list[Unit], Context]:
-        """The units of a phase, which `order` is extended by, and the context they run in."""
-        units = [u for u in job.units if self.plan.phase_of(u.read) == phase]
-        if phase:
-            known = sorted(
-                (r for r in job.receipts if r["unit"] in order), key=lambda r: order[r["unit"]]
-            )
-            context = replace(context, kept=kept_files(self.plan, known))
-            taken = job.journal.phase_units(phase) if job.journal else None
-            if taken is None:
-                taken = units_of_phase(self.plan, phase, context.kept, self.cluster)
-                if job.journal:
-                    job.journal.begin_phase(phase, taken)
-            units = in_order(self.plan, [*units, *taken])
-            many = f"{len(units):,} unit{'s' * (len(units) != 1)}"
-            self.listener.notice(f"Phase {phase + 1} of {self.plan.phases}: {many}.")
-        for unit in units:
-            order[unit.id] = len(order)
-        return units, context
-
     def _set_state(self, journal: Journal, state: str, **more: Any) -> None:
+        if not all(lease.held() for lease in self.leases):
+            return  # somebody else goes on with this run, and says how far it is
         for other in self.states[1:]:
             journal_of(other, journal.run).set_state(state, **more)
         journal.set_state(state, **more)  # last: a run is finished when this one says so
 
-    def _properties(self, result: RunResult, inputs: str) -> dict[str, str]:
-        return {
+    def _properties(self, result: RunResult, job: _Job) -> dict[str, dict[str, str]]:
+        """What the version of each write says of itself."""
+        all_say = {
             "weft.pipeline": self.plan.name,
             "weft.recipe": self.plan.recipe,
-            STEPS_PROPERTY: steps_property(self.plain),
-            "weft.input": inputs,
+            "weft.input": job.about["input"],
             "weft.rows": str(result.rows),
             "weft.failed": str(result.failed),
             "weft.version": weft.__version__,
             **record.properties(self.plan),
         }
-
-    def _about(
-        self, run: str, inputs: str, targets: dict[str, Target], units: list[Unit]
-    ) -> dict[str, Any]:
-        return {
-            "run": run,
-            "pipeline": self.plan.name,
-            "target": self.target,
-            "folder": os.getcwd(),
-            "parameters": {
-                k: "***" if names_a_secret(k) else _recorded(v)
-                for k, v in self.pipeline.parameters.items()
-            },
-            "recipe": self.plan.recipe,
-            "input": inputs,
-            "exchanges": exchanges(self.plan),
-            "rows": sum(u.split.rows for u in units),
-            "units": len(units),
-            "engine": self.engine,
-            "plan": redact(str(self.plan), limit=10**6),
-            "outline": outline(self.plan),
-            "targets": {name: asdict(t) for name, t in targets.items()},
-            "datasets": list(_uris(self.plan).values()),
-            "process": whoami(),
-            "versions": {
-                "weft": weft.__version__,
-                "python": platform.python_version(),
-                **{p: installed(p) for p in ("ray", "pyarrow", "polars", "pylance", "pillow")},
-            },
-            "command": ["weft", *(redact(a) for a in sys.argv[1:])],
-        }
+        own = job.filling.properties(self.plain)
+        return {name: {**all_say, **said} for name, said in own.items()}
 
 
 def _targets(about: Mapping[str, Any]) -> dict[str, Target]:
     return {name: Target(**tokens) for name, tokens in about["targets"].items()}
 
 
-def _uris(plan: Plan) -> dict[str, str]:
-    return {s.id: publish.sink_of(s).uri for s in plan.writes()}
-
-
-def _recorded(value: Any) -> Any:
-    """A parameter as JSON, without secrets; what is no JSON, as text."""
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, list | tuple):
-        return [_recorded(v) for v in value]
-    return redact(str(value), limit=100_000)
-
-
-def failures(books: Books) -> int:
-    """Rows that failed, at whatever step."""
-    return sum(line.failures for line in books.values())
-
-
-def reasons(samples: Sequence[dict[str, str]]) -> str:
-    """The first failures, in words."""
-    shown = [f"{s['key']}: {s['step']}: {s['message']}" for s in samples[:3]]
-    return "First failures: " + " | ".join(shown) if shown else ""
+def _states(plan: Plan) -> list[str]:
+    """The state folders of a plan's datasets, in the order of its writes."""
+    return [s for step in plan.writes() if (s := sink_of(step).state) is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from weft.errors import CorruptState
 from weft.pipelines import tables
 from weft.pipelines.connector import Sink, Source
 from weft.pipelines.engines.worker import Unit, units_of
@@ -11,6 +12,8 @@ from weft.pipelines.graph import Read, Write
 from weft.pipelines.operator import digest
 from weft.pipelines.plan import Plan
 from weft.pipelines.resources import Cluster
+from weft.pipelines.runs.changes import behind
+from weft.pipelines.runs.forgotten import whole
 from weft.pipelines.runs.journal import FINISHED, Journal, journals
 
 _DIGEST_ROWS = 65_536
@@ -59,14 +62,23 @@ def input_digest(plan: Plan) -> str:
     splits = []
     for step in plan.reads():
         assert isinstance(step.action, Read)
-        splits += [s.id for s in step.action.source.splits(_DIGEST_ROWS)]
+        splits += [s.id for s in whole(step.action.source).splits(_DIGEST_ROWS)]
     return digest(splits)
 
 
-def unfinished(state: str) -> Journal | None:
-    """The newest run of a dataset by its state folder, if there is something left to do for it."""
+def unfinished(state: str, *, fresh: bool = False) -> Journal | None:
+    """The newest run of a dataset by its state folder, if there is something left to do for it.
+
+    Raises:
+        CorruptState: nobody can tell. A `fresh` start takes it for one to give up.
+    """
     for journal in journals(state)[:1]:
-        if journal.state()["state"] not in FINISHED:
+        try:
+            if journal.state()["state"] not in FINISHED:
+                return journal
+        except CorruptState:
+            if not fresh:
+                raise
             return journal
     return None
 
@@ -77,18 +89,20 @@ def nothing_to_do(plan: Plan) -> dict[str, int] | None:
     The input is listed only if everything else is as it should be.
     """
     sinks = {step.id: _sink(step.action) for step in plan.writes()}
-    found = {name: _published(sink, plan.recipe) for name, sink in sinks.items()}
+    found = {name: _published(sink, plan) for name, sink in sinks.items()}
     inputs = input_digest(plan) if all(found.values()) else None
     versions = {n: f[0] for n, f in found.items() if f is not None and f[1] == inputs}
     return versions if len(versions) == len(sinks) else None
 
 
-def _published(sink: Sink, recipe: str) -> tuple[int, str] | None:
+def _published(sink: Sink, plan: Plan) -> tuple[int, str] | None:
     """The version and the input digest at `latest`, if that recipe made it and no run is open."""
     if sink.state is None or unfinished(sink.state) is not None:
         return None
     latest = tables.latest(sink.uri)
-    if latest is None or latest[1].get("weft.recipe") != recipe:
+    if latest is None or latest[1].get("weft.recipe") != plan.recipe:
+        return None
+    if behind(plan, latest[1]):
         return None
     if not sink.complete(latest[0]):
         return None
