@@ -12,7 +12,7 @@ can tell what differs: see `weft.pipelines.runs.changes`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,7 +39,7 @@ class StepRecipe:
         version: of an operator, its version.
         moulds: whether it decides which rows there can be and how they are called, as a read,
             an expand and a group do; a filter only drops some.
-        above: the recipes of the steps that its rows came through.
+        above: the steps that its rows came through.
     """
 
     id: str
@@ -67,6 +67,10 @@ class Recipes:
     def step(self, name: str) -> StepRecipe:
         """The step of that name."""
         return next(s for s in self.steps if s.id == name)
+
+    def above(self, step: StepRecipe) -> frozenset[str]:
+        """The recipes of the steps that the rows of `step` came through."""
+        return frozenset(s.recipe for s in self.steps if s.id in step.above)
 
     @property
     def moulds(self) -> tuple[StepRecipe, ...]:
@@ -113,7 +117,7 @@ def derive(
         if step.id in above and step.id != write.id:
             given = _given(step, columns)
             passed = plan.upstream(step.id) - {step.id}
-            came = tuple(s.recipe for s in steps if s.id in passed)
+            came = [s for s in steps if s.id in passed]
             recipe = _step(step, given, came, (versions or {}).get(step.id))
             if not isinstance(step.action, Select):
                 steps.append(recipe)
@@ -142,7 +146,7 @@ def _given(step: Step, columns: Mapping[str, Mapping[str, str]]) -> dict[str, st
 
 
 def _step(
-    step: Step, given: Mapping[str, str], above: tuple[str, ...], version: str | None
+    step: Step, given: Mapping[str, str], above: Sequence[StepRecipe], version: str | None
 ) -> StepRecipe:
     """The recipe of a step, if its columns have those that are given, and its rows came through
     the steps `above`; these decide what is in a group."""
@@ -160,13 +164,13 @@ def _step(
     return StepRecipe(
         id=step.id,
         text=str(action),
-        recipe=digest([does, reads, () if one_by_one else above]),
+        recipe=digest([does, reads, [] if one_by_one else [s.recipe for s in above]]),
         alone=digest(does),
         same=same,
         operator=operator,
         version=(version or "") if operator else "",
         moulds=expands or not isinstance(action, Apply | Where | WithColumns | Select),
-        above=above,
+        above=tuple(s.id for s in above),
     )
 
 

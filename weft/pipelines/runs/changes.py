@@ -26,6 +26,9 @@ from weft.pipelines.recipes import PROPERTY, Recipes, StepRecipe, derive, older
 FOLLOWS = "reads what changed"
 """Why a step differs that is itself as it was."""
 
+CODE = "source:"
+"""How a version begins that is a digest of an operator's code."""
+
 Accepted = Collection[tuple[str, str, str]]
 """Changes of code that are known to be neutral: operator, version before, version after."""
 
@@ -165,7 +168,7 @@ def _asked(before: Recipes, now: Recipes) -> Iterator[str]:
     named = {s.recipe: s for s in now.steps}
     for step in before.steps:
         same = named.get(step.recipe)
-        if same is None or not {*same.above} <= {*step.above}:
+        if same is None or not now.above(same) <= before.above(step):
             yield step.id
 
 
@@ -196,6 +199,8 @@ def _reasons(
 def _what(was: StepRecipe, now: StepRecipe) -> str:
     """How a step differs from itself, in words."""
     if was.same and was.same == now.same:
+        if was.version.startswith(CODE) and now.version.startswith(CODE):
+            return "has other code now"
         return f"is of version {now.version}, was of {was.version}"
     if was.text != now.text:
         return f"was {was.text}, is {now.text}"

@@ -301,7 +301,7 @@ class _Attempt:
         journal.removed()  # whether it is whole: it is needed at the very end
         if damaged := journal.put_aside():
             self.listener.notice(f"Damaged receipts: {damaged:,}. Their units are done again.")
-        filling = Filling.from_json(self.plain, about["filling"])
+        filling = Filling.from_json(self.plain, about.get("filling", {}))
         receipts, targets = list(journal.receipts()), _targets(about)
         own, refilled = split(journal, filling, receipts)
         self.listener.notice(
