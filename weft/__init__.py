@@ -1,7 +1,8 @@
 """weft: typed multimodal data pipelines on Ray Data and Lance.
 
 The public names live here and are loaded when first used, so ``import weft`` costs next to
-nothing. Operators are in `weft.operators`, sources and sinks in `weft.connectors`.
+nothing. Operators are in `weft.operators`, sources and sinks in `weft.connectors`, and what new
+versions are expected to be like in `weft.gates`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "weft.errors": ("WeftError",),
+    "weft.gates": ("gates",),
     "weft.pipelines.dsl": ("pipeline", "read", "union"),
     "weft.pipelines.fields": ("fields",),
     "weft.pipelines.functions": ("Keep", "operator"),
@@ -30,6 +32,7 @@ _HOME = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605
 
 if TYPE_CHECKING:
+    from weft import gates as gates
     from weft.errors import WeftError as WeftError
     from weft.pipelines.dsl import pipeline as pipeline
     from weft.pipelines.dsl import read as read
@@ -73,7 +76,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'weft' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
+    home = importlib.import_module(_HOME[name])
+    value = home if home.__name__ == f"{__name__}.{name}" else getattr(home, name)
     globals()[name] = value
     return value
 

@@ -19,7 +19,7 @@ def test_names() -> None:
         "Float32", "Float64", "Frames", "Group", "Image", "Int16", "Int32", "Int64", "Int8",
         "Keep", "Later", "Machine", "Map", "Order", "Pick", "Resources", "Tensor", "Text",
         "Timestamp", "UInt16", "UInt32", "UInt64", "UInt8", "Waveform", "WeftError",
-        "__version__", "fields", "operator", "pipeline", "read", "union",
+        "__version__", "fields", "gates", "operator", "pipeline", "read", "union",
     ]  # fmt: skip
     assert dir(weft) == weft.__all__
 
@@ -27,6 +27,13 @@ def test_names() -> None:
 @pytest.mark.parametrize("name", weft.__all__)
 def test_name_loads(name: str) -> None:
     assert getattr(weft, name) is getattr(weft, name) is not None
+
+
+def test_gates() -> None:
+    assert weft.gates.__all__ == [
+        "Between", "Drift", "FailedShare", "NullShare", "RowCount", "Unique",
+    ]  # fmt: skip
+    assert fresh("import weft; print(weft.gates.RowCount(min=1))") == "RowCount(min=1)"
 
 
 def test_no_other_name() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from weft.cli.command import emit
 from weft.cli.display import Display
-from weft.errors import DefinitionError, Interrupted, OverBudget
+from weft.errors import DefinitionError, GateFailed, Interrupted, OverBudget
 from weft.pipelines.graph import Write
 from weft.pipelines.observe.summary import summarise
 from weft.pipelines.runs.budget import Budget
@@ -68,6 +68,8 @@ def execute(
             result = run(pipeline, listener=listener, target=target, **options)
         except OverBudget as error:
             _advise(error, pipeline, "See why:", "errors")
+            raise
+        except GateFailed:  # it says what to type next
             raise
         except (Exception, Interrupted) as error:
             if display.working:

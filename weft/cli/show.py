@@ -51,6 +51,7 @@ def _lines(about: dict[str, Any], state: dict[str, Any], steps: Steps, done: int
     ]
     lines += _increment(about)
     lines += _datasets(about, state)
+    lines += _gates(state)
     lines += [_line("with", ", ".join(f"{k} {v}" for k, v in about["versions"].items()))]
     if "error" in state or "reason" in state:
         lines.append(_line("error", state.get("error") or state["reason"]))
@@ -75,6 +76,14 @@ def _datasets(about: dict[str, Any], state: dict[str, Any]) -> list[str]:
         end = rows or ": not published"
         lines.append(_line("dataset", uri + end))
     return lines
+
+
+def _gates(state: dict[str, Any]) -> list[str]:
+    found = [v for many in state.get("result", {}).get("gates", {}).values() for v in many]
+    return [
+        _line("gate", f"{v['gate']} {'passed' if v['passed'] else 'FAILED'}: {v['told']}")
+        for v in found
+    ]
 
 
 def _books(steps: Steps) -> list[str]:

@@ -207,7 +207,7 @@ class _Values:
         """A table of values, and for each physical row which of them is its own."""
         assert self.table is not None
         table = self.table
-        where = np.full(fragment.physical_rows, int(rows["row"].drop_nulls()[0]), np.int64)
+        where = np.full(fragment.physical_rows, -1, np.int64)
         new = rows.filter(pl.col("row").is_not_null())
         where[new["place"].to_numpy()] = new["row"].to_numpy()
         if len(kept):
@@ -221,7 +221,7 @@ class _Values:
             plain = blobs.plain_schema(self.schema)
             both = (table.select(self.names), old)
             table = pa.concat_tables([pa.table(t.columns, plain) for t in both])
-        return table, where
+        return table, _filled(where)
 
     def _write(self, source: tuple[pa.Table, npt.NDArray[np.int64]], rows: int) -> dict[str, Any]:
         from lance.fragment import write_fragments
@@ -230,7 +230,7 @@ class _Values:
 
         def batches() -> Iterator[pa.RecordBatch]:
             for start in range(0, len(where), _CHUNK_ROWS):
-                part = table.take(pa.array(where[start : start + _CHUNK_ROWS]))
+                part = _taken(table, where[start : start + _CHUNK_ROWS])
                 plain = pa.table(part.columns, blobs.plain_schema(self.schema))
                 yield from blobs.to_stored(plain).combine_chunks().to_batches()
 
@@ -247,6 +247,19 @@ class _Values:
             raise BooksError(f"{self.uri}: Lance cut a column into several files.")
         file: dict[str, Any] = found["files"][0]
         return file
+
+
+def _filled(where: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Places of deleted rows, which are -1, get the value of a neighbour: any one serves."""
+    found = pl.Series(where).replace(-1, None).forward_fill().backward_fill()
+    return found.to_numpy()
+
+
+def _taken(table: pa.Table, rows: npt.NDArray[np.int64]) -> pa.Table:
+    """Some rows of a table in many chunks. Arrow makes one of all chunks first, which for each
+    4,096 of a million embeddings would be 2 GB; the values of a fragment mostly lie together."""
+    first, last = int(rows.min()), int(rows.max())
+    return table.slice(first, last - first + 1).take(pa.array(rows - first))
 
 
 def _without_rows(dataset: Any, fragment: Any) -> dict[str, Any]:

@@ -12,14 +12,17 @@ import copy
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from weft.pipelines.connector import Sink, Source
 from weft.pipelines.expressions import Expression
 from weft.pipelines.fields import Fields
-from weft.pipelines.operator import Operator, digest
+from weft.pipelines.operator import OnChange, Operator, digest
 from weft.pipelines.relations import Exchange, Group, Join, Order, Union
 from weft.pipelines.sites import Site, at
+
+if TYPE_CHECKING:
+    from weft.pipelines.gates.gate import Gate
 
 __all__ = [
     "Action", "Apply", "Exchange", "Graph", "Group", "Join", "Node", "OnError", "Order", "Read",
@@ -56,6 +59,9 @@ class Apply:
     inputs: tuple[tuple[str, str], ...]
     outputs: tuple[tuple[str, str], ...]
     on_error: OnError = "quarantine"
+    on_change: OnChange | None = None  # None: what the operator says
+    isolated: bool | None = None  # None, here and below: what the operator says
+    row_seconds: float | None = None
 
     @property
     def label(self) -> str:
@@ -121,9 +127,11 @@ class Select:
 
 @dataclass(frozen=True)
 class Write:
-    """Rows into a sink."""
+    """Rows into a sink, shown to readers if all gates pass. Gates change no row, so they are no
+    part of the identity."""
 
     sink: Sink
+    gates: tuple[Gate, ...] = ()
 
     label = "write"
 

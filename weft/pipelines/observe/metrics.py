@@ -24,7 +24,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from weft.errors import DefinitionError, Interrupted, OverBudget
+from weft.errors import DefinitionError, GateFailed, Interrupted, OverBudget
 from weft.pipelines.engines.books import Books, Count
 from weft.pipelines.observe.stages import StageUse
 from weft.pipelines.plan import Plan
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-STATES = ("starting", "running", "published", "in sync", "failed", "over budget", "interrupted")
+STATES = (
+    "starting", "running", "published", "in sync", "failed", "over budget", "gated", "interrupted",
+)  # fmt: skip
 """What `weft_run_state` may be; one of them is 1, the others are 0."""
 
 _LAST_SUCCESS = "weft_run_last_success_timestamp_seconds"
@@ -238,4 +240,6 @@ def _last_success(path: Path, pipeline: str) -> float | None:
 def _state_of(error: BaseException) -> str:
     if isinstance(error, OverBudget):
         return "over budget"
+    if isinstance(error, GateFailed):
+        return "gated"
     return "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"

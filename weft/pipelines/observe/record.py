@@ -22,7 +22,7 @@ from weft.pipelines.batch import KEY, PARENT, SOURCE
 from weft.pipelines.graph import Apply, Read, WithColumns
 from weft.pipelines.plan import Plan, Step
 from weft.pipelines.relations import Group, Join
-from weft.pipelines.runs.publish import errors_uri, ledger_uri
+from weft.pipelines.runs.places import errors_uri, ledger_uri
 
 PROPERTY = "weft.lineage"
 """By step of the plan: kind, inputs, what it says, the columns it makes of which, what it read."""

@@ -25,6 +25,7 @@ _TONES = {
     "published": "good",
     "failed": "bad",
     "over budget": "bad",
+    "gated": "bad",
     "refused": "bad",
     "killed": "bad",
 }
@@ -35,6 +36,7 @@ _NEXT = {
     "interrupted": "resume",
     "killed": "resume",
     "over budget": "errors",
+    "gated": "show",
 }
 """The command that goes on from a state."""
 

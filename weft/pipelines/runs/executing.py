@@ -111,11 +111,13 @@ class Executor:
             mine = replace(context, targets=filling.target(name, journal))
             self._run(plan, units, mine, tally)
             self._within_budget(tally)
+            order = {unit.id: number for number, unit in enumerate(units)}
+            tally.receipts.sort(key=lambda r: order[r["unit"]])  # values in the order of the rows
             balance(plan, tally.books, rows, tally.written())
             work = filling.backfills[name]
-            failed = failures(tally.books)
-            written = tally.written()[name]
-            found[name] = Recomputed(work.fields, rows, written, failed, work.stored)
+            failed, written = failures(tally.books), tally.written()[name]
+            done = Recomputed(work.fields, rows, written, failed, work.stored, tally.books)
+            found[name] = done
         return found
 
     def _run(

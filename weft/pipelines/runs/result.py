@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from weft.pipelines.engines.books import Books
@@ -16,13 +16,18 @@ from weft.pipelines.plan import Plan
 class Recomputed:
     """What a backfill did: the `fields` it computed anew, for how many `rows`, how many of them
     were `written` because something came out otherwise, and how many failed. `stored` says
-    whether it read the dataset alone."""
+    whether it read the dataset alone; `books` are those of its steps."""
 
     fields: tuple[str, ...]
     rows: int
     written: int
     failed: int
     stored: bool
+    books: Books = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the books."""
+        return {n: v for n, v in vars(self).items() if n != "books"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,15 @@ class RunResult:
         again = sum(done.failed for done in self.recomputed.values())
         return sum(line.failures for line in self.books.values()) + again
 
+    def _steps(self) -> Books:
+        """What the steps did, for rows of the source and for rows that stay."""
+        found = {name: replace(line) for name, line in self.books.items()}
+        for done in self.recomputed.values():
+            for name, line in done.books.items():
+                if name in found:
+                    found[name].add(line)
+        return found
+
     @property
     def in_sync(self) -> bool:
         """Whether there was nothing to do."""
@@ -91,11 +105,11 @@ class RunResult:
             ],
             "stages": [use.to_json() for use in self.stages],
             "slow_side": slow_side(self.stages),
-            "steps": {name: asdict(line) for name, line in self.books.items()},
+            "steps": {name: asdict(line) for name, line in self._steps().items()},
             "samples": list(self.samples),
             "incidents": list(self.incidents),
             "gates": self.gates.to_json(),
-            "recomputed": {name: asdict(done) for name, done in self.recomputed.items()},
+            "recomputed": {name: done.to_json() for name, done in self.recomputed.items()},
         }
 
 
