@@ -34,11 +34,12 @@ def command(ctx: click.Context, target: str, settings: tuple[str, ...], graph: s
     from weft.cli.target import load
     from weft.pipelines.compile import compile_plan, plain_plan
     from weft.pipelines.resources import this_machine
+    from weft.pipelines.runs import forgotten
 
     file = _graph_file(graph)
     pipeline, full = load(target, parse_settings(settings))
     machine = this_machine()
-    nodes = pipeline.graph.afresh()
+    nodes = forgotten.without(pipeline.graph.afresh())
     plan = compile_plan(nodes, machine)
     todo = _todo(plan, plain_plan(nodes), machine)
     document = {"pipeline": plan.name, "target": full, "recipe": plan.recipe, **todo}
