@@ -27,6 +27,7 @@ def command(
     settings: tuple[str, ...],
     engine: str | None,
     address: str | None,
+    if_busy: str,
     max_failed: str | None,
     metrics_port: int | None,
     metrics_file: Path | None,
@@ -46,7 +47,7 @@ def command(
         emit({"dataset": found.path, "state": "nothing to resume"}, _nothing(found))
         return
     about = journal.about()
-    pipeline, target = _rebuild(found, about, parse_settings(settings))
+    pipeline, target = rebuild(found, about, parse_settings(settings))
     if pipeline.graph.recipe() != about["recipe"]:
         raise DefinitionError(_changed(about))
     engine = engine or about["engine"]
@@ -55,6 +56,7 @@ def command(
         target,
         engine=engine,
         address=address,
+        if_busy=if_busy,
         max_failed=max_failed,
         metrics_port=metrics_port,
         metrics_file=metrics_file,
@@ -70,7 +72,7 @@ def _nothing(dataset: Dataset) -> str:
     return f"Nothing to resume: run {runs[0].run}, the newest of {dataset.path}, is {state}.{start}"
 
 
-def _rebuild(
+def rebuild(
     dataset: Dataset, about: dict[str, Any], settings: dict[str, str]
 ) -> tuple[Pipeline, str]:
     """The pipeline as the run was started, from the folder it was started in."""

@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from weft.pipelines import recipes, tables
 from weft.pipelines.blobs import stored_schema
+from weft.pipelines.compaction import arranged
 from weft.pipelines.engines.ledger import LEDGER_SCHEMA
 from weft.pipelines.engines.worker import dataset_schema
-from weft.pipelines.fragments import content
 from weft.pipelines.plan import Plan, Step
 from weft.pipelines.recipes import Recipes
 from weft.pipelines.runs import sums
@@ -73,7 +73,7 @@ def reshapes(plan: Plan, write: Step, changes: Changes) -> bool:
 
 def _touched(uri: str, state: str, version: int, run: str) -> str | None:
     """Why the rows are not as `run` left them; ``None``: they are."""
-    if not _same_rows(uri, version):
+    if not arranged(uri, version):
         return f"the rows of {uri} were changed by something else than a run"
     beside = (ledger_uri(state), errors_uri(state))
     for table in beside:
@@ -81,17 +81,12 @@ def _touched(uri: str, state: str, version: int, run: str) -> str | None:
             return f"{table} is gone"
     if not stored_schema(LEDGER_SCHEMA).equals(tables.open_table(ledger_uri(state)).schema):
         return f"the ledger of {uri} is of another weft"
-    if not _same_rows(ledger_uri(state), f"run-{run}"):
+    if not arranged(ledger_uri(state), f"run-{run}"):
         return f"the ledger of {uri} is not that of run {run}"
     for table in beside:
         if (file := sums.altered(table, f"run-{run}")) is not None:
             return f"{table} is damaged: {file} is not as run {run} left it"
     return None
-
-
-def _same_rows(uri: str, version: int | str) -> bool:
-    """Whether the newest version has the rows of `version`, whatever became of its indices."""
-    return content(tables.open_table(uri)) == content(tables.open_table(uri, version))
 
 
 def _reshaped(plan: Plan, write: Step, changes: Changes) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -129,13 +130,14 @@ class Executor:
         unchanged: int = 0,
     ) -> None:
         waiting = [u for u in units if u.id not in tally.done]
-        receipts = sharing.gather(
+        gathered = sharing.gather(
             self.execute, part, waiting, context, self.cluster, check=self.check
         )
-        for receipt in receipts:
-            if tally.add(receipt):
-                self.listener.advanced(tally.reached, tally.books, tally.samples)
-                self._within_budget(tally, unchanged)
+        with closing(gathered) as receipts:  # workers stop before the lease is given back
+            for receipt in receipts:
+                if tally.add(receipt):
+                    self.listener.advanced(tally.reached, tally.books, tally.samples)
+                    self._within_budget(tally, unchanged)
 
     def _within_budget(self, tally: Tally, unchanged: int = 0) -> None:
         self.budget.check(failures(tally.books), tally.rows + unchanged, reasons(tally.samples))
