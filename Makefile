@@ -46,6 +46,10 @@ tools: ## install the programs that tests compare with, where apt-get can
 test: $(INSTALLED) tools ## run all tests, doctests and examples
 	@python -m pytest
 
+.PHONY: faults
+faults: $(INSTALLED) tools ## do all the harm that tests can: kills, full disks, lost machines; an hour
+	@WEFT_FAULTS=all python -m pytest tests/faults tests/runs/test_increment_law.py
+
 .PHONY: lint
 lint: $(INSTALLED) ## check style, format and types
 	ruff check .
@@ -65,6 +69,8 @@ bench: $(INSTALLED) $(DAFT) ## measure weft against other ways to do the same
 	@python -m benchmarks.models
 	@python -m benchmarks.minhash
 	@python -m benchmarks.joins
+	@python -m benchmarks.increment
+	@python -m benchmarks.isolation
 
 .PHONY: clean
 clean: ## remove what is made here, .venv too

@@ -126,7 +126,7 @@ def test_a_held_dataset_is_exit_3(weft, answer, photos: Path, work: Path) -> Non
         document = answer(*RUN, "tiny.py:small", code=3)
     assert "error: Run other is working on this dataset (process " in result.stderr
     assert "weft resume" not in result.stderr
-    assert document["error"]["type"] == "Busy"
+    assert document["error"]["type"] == "Held"
     assert document["exit_code"] == 3
 
 

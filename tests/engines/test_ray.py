@@ -6,13 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import weft
 from weft.connectors import Arrow, Memory
 from weft.errors import Retryable
-from weft.pipelines.engines.ray import RETRIES
 from weft.pipelines.resources import Cluster, Machine
 
 
@@ -32,16 +32,44 @@ def crashing(log: str):
     return rows.write(Memory("crashing"))
 
 
-def test_a_row_that_kills_its_worker_ends_the_run_after_bounded_retries(tmp_path: Path) -> None:
+def test_a_row_that_kills_its_worker_fails_alone_after_three_deaths(tmp_path: Path) -> None:
     log = tmp_path / "tries"
-    with pytest.raises(Retryable, match=r"Ray gave up after 3 tries: .*Crashed.*weft resume"):
-        crashing(log=str(log)).run(engine="ray", cluster=Cluster((Machine(cpus=2),)))
-    assert 2 <= log.stat().st_size <= RETRIES + 1
+    result = crashing(log=str(log)).run(engine="ray", cluster=Cluster((Machine(cpus=2),)))
+    assert log.stat().st_size == 3
+    assert Memory("crashing").table()["n"].to_pylist() == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    assert result.failed == 1
+    assert result.samples[0]["key"] == "5"
+    assert "fatal ended its process each of the 2 times that it was" in result.samples[0]["message"]
+    (incident,) = result.incidents
+    assert incident.startswith("3 workers died with unit ")
+    assert incident.endswith("rows that killed them: '5' at fatal.")
+
+
+class Fatal(Arrow):
+    """A source that ends its process as it is read."""
+
+    def read(self, *_: object) -> Any:
+        os._exit(1)
+
+
+@weft.pipeline
+def unreadable():
+    return weft.read(Fatal({"n": [1, 2]})).write(Memory("unreadable"))
+
+
+def test_a_source_that_kills_its_worker_ends_the_run_with_the_unit_named() -> None:
+    told = (
+        r"Ray gave up after 3 tries: .*Crashed.* 4 workers died with unit \w+ in stage 1 "
+        r"\(read, write\), the last one process \d+ on .*`weft resume` goes on"
+    )
+    with pytest.raises(Retryable, match=told):
+        unreadable().run(engine="ray", cluster=Cluster((Machine(cpus=2),)))
 
 
 PRIVATE = """
 import os, stat, sys, tempfile
 from pathlib import Path
+from typing import Any
 from weft.pipelines.engines import ray
 ray.start(cpus=1)
 import ray as real

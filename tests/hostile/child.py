@@ -1,5 +1,8 @@
 """Run hostile files through pipelines, in a process of its own, under limits.
 
+Operators run in this process, where they can be watched, though weft would isolate them; files
+that none survives are run as weft runs them.
+
 A script: it reads a job from its standard input, notes in a file what it is about to do, so that
 whoever finds it dead or stuck knows at which file, and writes at the end what became of each.
 """
@@ -31,7 +34,7 @@ from weft.pipelines import tables
 from weft.pipelines.batch import KEY
 from weft.pipelines.operator import Expand, Later, Operator
 from weft.pipelines.runs.budget import Budget
-from weft.pipelines.runs.publish import errors_uri
+from weft.pipelines.runs.places import errors_uri
 from weft.pipelines.types import Type
 
 MEMORY_BYTES = 5 * 2**30
@@ -68,12 +71,15 @@ STEPS: dict[str, tuple[str, dict[str, Operator]]] = {
 
 
 @weft.pipeline
-def hostile(files: tuple[str, ...], family: str, out: str) -> Any:
-    """Every operator of a family on every file."""
+def hostile(files: tuple[str, ...], family: str, out: str, row_seconds: float = 0.0) -> Any:
+    """Every operator of a family on every file; isolated, if there is a limit for a row."""
     kind, operators = STEPS[family]
     rows = weft.read(Files(list(files), kind=kind))
+    how: dict[str, Any] = {"row_seconds": row_seconds} if row_seconds else {"isolated": False}
     return [
-        rows.apply(operator).select("key", *operator.writes).write(Lance(f"{out}/{name}.lance"))
+        rows.apply(operator, **how)
+        .select("key", *operator.writes)
+        .write(Lance(f"{out}/{name}.lance"))
         for name, operator in operators.items()
     ]
 
@@ -161,7 +167,7 @@ def main() -> None:
     else:
         for kind in {type(operator): operator for operator in STEPS[family][1].values()}.values():
             notes.watch(kind)
-        pipeline = hostile(tuple(files), family, out)
+        pipeline = hostile(tuple(files), family, out, job["row_seconds"])
         written = {n: dict(o.infer(o.reads)) for n, o in STEPS[family][1].items()}
     result = pipeline.run(engine="local", budget=Budget(10**9, 1.0), fresh=True)
     found = {

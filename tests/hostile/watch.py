@@ -48,6 +48,8 @@ class Family:
     files: tuple[Path, ...]
     canaries: Path
     out: Path
+    row_seconds: float = 0.0
+    """What an operator may take for a row, in a process of its own; 0: it has none."""
 
 
 def run(family: Family, seconds: float = SECONDS, *, alone: bool = False) -> Outcome:
@@ -90,6 +92,7 @@ def _once(family: Family, out: Path, seconds: float) -> tuple[dict[str, Any], st
         "text": references.TEXT,
         "colour": references.COLOUR,
         "hertz": references.HERTZ,
+        "row_seconds": family.row_seconds,
     }
     (out / "job.json").write_text(json.dumps(job))
     script = str(Path(__file__).with_name("child.py"))

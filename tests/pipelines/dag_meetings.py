@@ -210,7 +210,7 @@ def _group_row(key: tuple[Any, ...], by: Sequence[str], rows: list[Row], *, chil
         if key[0] is not None:
             own["_source"] = rows[0]["_source"]
         if child and (place := re.fullmatch(r"(.*)#(\d{1,9})", name, re.DOTALL)):
-            own |= {"_parent": place[1], "_index": int(place[2])}
+            own |= {"_parent": place[1], "_index": int(place[2]), "_count": rows[0].get("_above")}
         return own
     return own | {c: v for c, v in zip(by, key, strict=True) if not c.startswith("_")}
 

@@ -201,7 +201,7 @@ def equal(left: Row, right: Row, on: Sequence[tuple[str, str]]) -> bool:
 
 
 def only(row: Row, columns: Iterable[str]) -> Row:
-    return {c: row[c] for c in (*columns, *OWN, "_origin") if c in row}
+    return {c: row[c] for c in (*columns, *OWN, "_origin", "_above") if c in row}
 
 
 def storage_of(stream: Stream, column: str) -> pa.DataType:

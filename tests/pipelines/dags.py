@@ -153,6 +153,7 @@ def expanded(dag: Dag, name: str) -> bool:
     def children(row: Row) -> list[Row]:
         count = 0 if row[x] is None else hates(row[x], bad) % 4
         own = {"_parent": row["_key"], "_count": count, "_origin": id(row)}
+        own["_above"] = row.get("_count")
         return [
             {**row, **own, "_key": f"{row['_key']}#{i}", "_index": i, name: i} for i in range(count)
         ]

@@ -204,7 +204,7 @@ def test_structs_and_lists_keep_their_places(tmp_path: Path) -> None:
     found = rows_of(data.uri)
     assert all(found[f"k{i}"]["s"] == [{"x": i, "y": [f"{i}"]}] * (i % 3) for i in LIVE if i != 1)
     assert found["k80"]["s"] == [{"x": 1, "y": []}]
-    assert found["k80"]["b"] == 40 and found["k2"]["b"] is None
+    assert (found["k80"]["b"], found["k2"]["b"]) == (40, None)
 
 
 def test_a_missing_value_is_told(dataset: Dataset) -> None:

@@ -14,7 +14,7 @@ from weft.pipelines.connector import Split
 from weft.pipelines.engines.books import Outcomes, new_books
 from weft.pipelines.engines.exchange import (
     PARCEL,
-    is_error,
+    is_over,
     pack_cargo,
     pack_error,
     pack_receipt,
@@ -80,7 +80,7 @@ def test_unit() -> None:
     table = pack_unit(unit)
     assert table.schema == PARCEL
     assert unpack_unit(table) == unit
-    assert not is_error(table)
+    assert not is_over(table)
 
 
 def test_cargo() -> None:
@@ -175,7 +175,7 @@ def test_nulls_of_a_later_batch_are_seen() -> None:
 def test_ends() -> None:
     receipt = {"unit": "u1", "rows": 3, "books": {}}
     error = pack_error("u2", "ContractError", "no")
-    assert is_error(error)
+    assert is_over(error)
     assert list(unpack_results(pa.concat_tables([pack_receipt(receipt), error]))) == [
         receipt,
         ("ContractError", "no"),

@@ -29,7 +29,7 @@ from weft.pipelines.engines.runners import Work
 from weft.pipelines.observe import columns, record
 from weft.pipelines.observe.lineage import Origin, Row, why
 from weft.pipelines.runs.budget import Budget
-from weft.pipelines.runs.publish import errors_uri, ledger_uri
+from weft.pipelines.runs.places import errors_uri, ledger_uri
 
 
 @weft.operator(version="1")

@@ -22,7 +22,9 @@ from weft.errors import Busy, CommitConflict
 from weft.pipelines import tables
 from weft.pipelines.engines.worker import Target
 from weft.pipelines.runs.journal import journals
-from weft.pipelines.runs.publish import errors_uri, ledger_uri, overtaken
+from weft.pipelines.runs.lease import identity, lease_path, put
+from weft.pipelines.runs.places import errors_uri, ledger_uri
+from weft.pipelines.runs.publish import overtaken
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -270,12 +272,12 @@ def test_a_lease_that_is_lost_while_the_last_is_committed(
 ) -> None:
     first = home.run()
     home.write("b.txt", "quattro")
-    lease, commit = Path(state(home, "lines"), "lease.json"), tables.commit
+    lease, commit = lease_path(state(home, "lines"), 99), tables.commit
 
     def losing(token: Any, *arguments: Any, **more: Any) -> int:
         version = commit(token, *arguments, **more)
         if token["uri"] == home.dataset("sizes"):
-            lease.write_text(json.dumps({**json.loads(lease.read_text()), "epoch": 99}))
+            put(lease, {"run": "theirs", "epoch": 99, **identity()})
         return version
 
     with monkeypatch.context() as patch:
@@ -284,6 +286,7 @@ def test_a_lease_that_is_lost_while_the_last_is_committed(
             home.run()
     assert home.latest() == [first.run] * 3
     lease.unlink()
+    put(lease, {"run": "theirs", "epoch": 99, "released": True})
     home.run()
     assert home.rows() == home.truth()
 

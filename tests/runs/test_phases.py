@@ -23,7 +23,7 @@ from weft.operators import tabular
 from weft.pipelines import tables
 from weft.pipelines.resources import Cluster, Machine
 from weft.pipelines.runs.journal import journals
-from weft.pipelines.runs.publish import ledger_uri
+from weft.pipelines.runs.places import ledger_uri
 from weft.pipelines.runs.result import Listener
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -25,7 +25,7 @@ from weft.errors import Busy, OverBudget
 from weft.pipelines import tables
 from weft.pipelines.runs.budget import Budget
 from weft.pipelines.runs.journal import Journal, journals
-from weft.pipelines.runs.publish import errors_uri, ledger_uri
+from weft.pipelines.runs.places import errors_uri, ledger_uri
 from weft.pipelines.runs.result import Listener
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -320,7 +320,7 @@ def test_a_second_run_at_the_same_time_is_refused(photos: Path, tmp_path: Path) 
     out = tmp_path / "o.lance"
     process = start(photos, out, "local", seconds=0.2)
     try:
-        while not (Path(f"{out}.weft") / "lease.json").exists():
+        while not list(Path(f"{out}.weft").glob("lease-*.json")):
             assert process.poll() is None, process.communicate()[1].decode()
             time.sleep(0.01)
         with pytest.raises(Busy, match=rf"is working on this dataset \(process {process.pid} on"):

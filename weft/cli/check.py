@@ -20,7 +20,7 @@ def command(target: str, settings: tuple[str, ...]) -> None:
     from weft.pipelines.compile import compile_plan
     from weft.pipelines.engines.worker import dataset_schema
     from weft.pipelines.resources import this_machine
-    from weft.pipelines.runs.publish import sink_of
+    from weft.pipelines.runs.places import sink_of
 
     pipeline, full = load(target, parse_settings(settings))
     machine = this_machine()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from weft.errors import DefinitionError, nearest
-from weft.pipelines.runs.journal import Journal, journals, process_birth, whoami
-from weft.pipelines.runs.lease import STALE_SECONDS
+from weft.pipelines.runs.journal import Journal, journals
+from weft.pipelines.runs.lease import is_held
 from weft.pipelines.tables import local_path
 
 _SUFFIX = ".weft"
@@ -135,14 +133,4 @@ def version_in(dataset: Dataset, state: dict[str, Any]) -> int | None:
 
 def _held(dataset: Dataset, run: str) -> bool:
     """Whether the lease says that a living process works on `run`."""
-    path = Path(dataset.state, "lease.json")
-    try:
-        lease = json.loads(path.read_text())
-        touched = path.stat().st_mtime
-    except FileNotFoundError:
-        return False
-    if lease["run"] != run:
-        return False
-    if lease["host"] == whoami()["host"]:
-        return bool(process_birth(lease["pid"]) == lease["born"])
-    return time.time() - touched < STALE_SECONDS
+    return is_held(dataset.state, run)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from weft.cli.datasets import Dataset
     from weft.pipelines.runs.journal import Journal
 
-_COLUMNS = ("_key", "outcome", "step", "operator", "error", "message")
-
 
 @click.command("errors", cls=Command)
 @dataset_argument
@@ -61,7 +59,7 @@ def _newest(dataset: Dataset) -> Journal:
 def _version(dataset: Dataset, journal: Journal) -> int | None:
     """The version of the errors table that a run committed; also one over budget, without tag."""
     from weft.pipelines import tables
-    from weft.pipelines.runs.publish import errors_uri
+    from weft.pipelines.runs.places import errors_uri
 
     try:
         return tables.version_of(errors_uri(dataset.state), journal.run)
@@ -73,12 +71,14 @@ def _rows(dataset: Dataset, journal: Journal) -> tuple[list[dict[str, Any]], boo
     """The failed rows of a run, and whether these are all of them."""
     from weft.cli.datasets import primary
     from weft.pipelines import tables
-    from weft.pipelines.runs.publish import errors_uri
+    from weft.pipelines.batch import KEY, SOURCE
+    from weft.pipelines.engines.ledger import as_errors
+    from weft.pipelines.runs.places import errors_uri
 
     version = _version(dataset, journal)
     if version is not None:
-        table = tables.read(errors_uri(dataset.state), version, columns=_COLUMNS)
-        return [{"key": r.pop("_key"), **r} for r in table.to_pylist()], True
+        rows = as_errors(tables.read(errors_uri(dataset.state), version)).drop_columns(SOURCE)
+        return [{"key": r.pop(KEY), **r} for r in rows.to_pylist()], True
     samples = (s for receipt in primary(journal).receipts() for s in receipt["samples"])
     return [{"outcome": "failed", "operator": "", **s} for s in samples], False
 
@@ -97,6 +97,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
     ]
     lines = [f"{head}:", aligned(table, right=frozenset({0}))]
     for row in found["rows"]:
-        lines += ["", f"{row['key']}  at {row['step']}", f"  {row['error']}: {row['message']}"]
+        ended = f" ({row['signal']}, tried {row['attempts']}x)" if row.get("signal") else ""
+        lines += ["", f"{row['key']}  at {row['step']}"]
+        lines += [f"  {row['error']}{ended}: {row['message']}"]
     left = found["failed"] - len(found["rows"])
     return lines + (["", f"and {left:,} more: --limit {found['failed']}"] if left else [])

@@ -16,18 +16,28 @@ import click
 
 from weft import __version__
 from weft.cli.command import debug_option, tell
+from weft.pipelines.runs import drain
 
 COMMANDS = {
     "run": "Run a pipeline and publish what it writes.",
     "check": "Check a pipeline for this machine; run nothing.",
     "plan": "Print what a run would do; exit 10 if there is work, 0 if in sync.",
+    "accept": "Take a change of an operator's code for one that changes no value.",
     "preview": "Print the first rows a pipeline would write.",
     "resume": "Go on with the unfinished run of a dataset.",
+    "retry": "Process the rows that failed once more.",
     "runs": "List the runs of a dataset.",
     "show": "Show one run in full.",
     "report": "Write a run's report: one HTML file.",
     "errors": "Show the rows that failed, and why.",
     "history": "List the versions of a dataset.",
+    "diff": "Say what changed between two versions.",
+    "rollback": "Go back to what a run published.",
+    "compact": "Merge small files of a dataset.",
+    "gc": "Remove files and versions that nobody needs.",
+    "forget": "Erase rows and all that was made of them; prove it; keep them out.",
+    "promote": "Show a version that gates refused.",
+    "reject": "Give up a version that gates refused.",
     "why": "Say where a row came from, across datasets.",
     "search": "Find the rows nearest to words, a picture or another row.",
     "schedule": "Run pipelines at their times, or when their input has changed.",
@@ -91,6 +101,9 @@ click.version_option(__version__, prog_name="weft")(cli)
 
 
 def main() -> None:
-    """Run the command line. SIGTERM stops a run as Ctrl-C does: in order, to be resumed."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    cli(prog_name="weft")
+    """Run the command line. SIGTERM stops a run in order, to be resumed; Ctrl-C at once."""
+    signal.signal(signal.SIGTERM, drain.on_sigterm)
+    try:
+        cli(prog_name="weft")
+    except SystemExit as end:
+        drain.leave(end.code)

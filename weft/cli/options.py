@@ -57,6 +57,13 @@ def run_options(default_engine: str | None) -> Callable[[F], F]:
                 metavar="5%|100",
                 help="Stop when more rows fail. Default: more than 10 rows and 10% of all.",
             ),
+            click.option(
+                "--if-busy",
+                type=click.Choice(["refuse", "wait", "share"]),
+                default="refuse",
+                show_default=True,
+                help="When somebody else works on the dataset: exit 3, wait, or share its units.",
+            ),
             click.option("--address", metavar="ADDRESS", help="A Ray cluster to run on."),
             click.option(
                 "--engine",

@@ -9,7 +9,7 @@ import click
 
 from weft.cli.command import Command, emit
 from weft.cli.options import parse_settings, target_argument
-from weft.errors import DefinitionError
+from weft.errors import DefinitionError, redact
 
 if TYPE_CHECKING:
     from weft.pipelines.plan import Plan
@@ -43,13 +43,14 @@ def command(ctx: click.Context, target: str, settings: tuple[str, ...], graph: s
     plan = compile_plan(nodes, machine)
     todo = _todo(plan, plain_plan(nodes), machine)
     document = {"pipeline": plan.name, "target": full, "recipe": plan.recipe, **todo}
-    text = f"{plan}\n\n{_words(todo)}"
+    shown = redact(str(plan), 10**6)
+    text = f"{shown}\n\n{_words(todo)}"
     if file is not None:
         _draw(plan, file)
         document["graph"], text = str(file), f"{text}\nDrawn: {file}"
     elif graph is not None:
         document["graph"] = text = _drawing(plan, MERMAID).rstrip()
-    emit({**document, "plan": str(plan)}, text)
+    emit({**document, "plan": shown}, text)
     ctx.exit(0 if todo["in_sync"] else WORK_TO_DO)
 
 
@@ -83,7 +84,7 @@ def _drawing(plan: Plan, suffix: str) -> str:
     from weft.pipelines.observe.plan_mermaid import plan_mermaid
     from weft.pipelines.observe.plan_svg import plan_svg
 
-    return (plan_svg if suffix == SVG else plan_mermaid)(plan, estimate(plan))
+    return redact((plan_svg if suffix == SVG else plan_mermaid)(plan, estimate(plan)), 10**7)
 
 
 def _todo(plan: Plan, plain: Plan, machine: Cluster) -> dict[str, Any]:
@@ -96,7 +97,8 @@ def _todo(plan: Plan, plain: Plan, machine: Cluster) -> dict[str, Any]:
     states = [s for step in plan.writes() if (s := sink_of(step).state) is not None]
     old = unfinished(states[0]) if states else None
     if old is not None and old.about()["recipe"] == plan.recipe:
-        units, receipts = old.units(), {r["unit"]: r["rows"] for r in old.receipts()}
+        units = [*old.units(), *old.backfill_units()]
+        receipts = {r["unit"]: r["rows"] for r in old.receipts()}
         rows = sum(u.split.rows for u in units)
         left = rows - sum(receipts.values())
         why = f"goes on with run {old.run}"

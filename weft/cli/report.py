@@ -80,7 +80,7 @@ def _committed(datasets: list[str], run: str) -> Iterator[tuple[str, int]]:
     """The errors tables that a run committed, each with its version."""
     from weft.cli.datasets import Dataset
     from weft.pipelines import tables
-    from weft.pipelines.runs.publish import errors_uri
+    from weft.pipelines.runs.places import errors_uri
 
     for uri in datasets:
         table = errors_uri(Dataset(uri).state)

@@ -8,6 +8,7 @@ import click
 
 from weft.cli.command import Command, aligned, emit
 from weft.cli.options import dataset_argument
+from weft.errors import CorruptState
 
 if TYPE_CHECKING:
     from weft.cli.datasets import Dataset
@@ -28,15 +29,20 @@ def command(dataset: str) -> None:
 def _run(dataset: Dataset, journal: Journal) -> dict[str, Any]:
     from weft.cli.datasets import began, failed_in, state_of, steps_of, version_in
 
-    state = state_of(dataset, journal)
     started = began(journal.run)
+    run = {"run": journal.run, "started": None if started is None else started.isoformat()}
+    try:
+        state, rows = state_of(dataset, journal), journal.about()["rows"]
+        failed = failed_in(steps_of(journal, state))
+    except CorruptState as error:
+        unknown = dict.fromkeys(("rows", "failed", "version", "seconds"))
+        return {**run, "state": "damaged", "error": str(error), **unknown}
     result = state.get("result", {})
     return {
-        "run": journal.run,
+        **run,
         "state": state["state"],
-        "started": None if started is None else started.isoformat(),
-        "rows": journal.about()["rows"],
-        "failed": failed_in(steps_of(journal, state)),
+        "rows": rows,
+        "failed": failed,
         "version": version_in(dataset, state),
         "seconds": result.get("seconds"),
     }
@@ -51,8 +57,8 @@ def _table(runs: list[dict[str, Any]]) -> str:
             r["run"],
             r["state"],
             (r["started"] or "")[:19].replace("T", " "),
-            f"{r['rows']:,}",
-            f"{r['failed']:,}",
+            "" if r["rows"] is None else f"{r['rows']:,}",
+            "" if r["failed"] is None else f"{r['failed']:,}",
             "" if r["version"] is None else str(r["version"]),
             "" if r["seconds"] is None else f"{r['seconds']:,.1f}",
         ]

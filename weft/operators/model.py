@@ -25,8 +25,9 @@ from weft.operators.batching import Batcher
 from weft.operators.devices import Inputs, check_dtype, require, torch_dtype
 from weft.operators.torchaudio_import import torchaudio
 from weft.operators.weights import Weights, file_digest, find_weights
+from weft.pipelines.code import code_digest
 from weft.pipelines.fields import Fields, fields
-from weft.pipelines.operator import BatchView, Map, canonical, source_digest
+from weft.pipelines.operator import BatchView, Map, canonical
 from weft.pipelines.resources import Resources
 from weft.pipelines.types import Tensor, Type, Values, as_type
 
@@ -218,7 +219,7 @@ class Torch(Map):
         """Name, version, parameters, and what the weights are."""
         return {
             "operator": self.name,
-            "version": self.version or source_digest(self.factory),
+            "version": self.version or code_digest(self.factory),
             "params": self.params(),
             "weights": self.__dict__["_digest"],
         }

@@ -24,7 +24,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from weft.errors import BooksError, Refused
+from weft.errors import BooksError, CommitConflict, Refused
 from weft.pipelines import blobs, tables
 from weft.pipelines.batch import KEY
 from weft.pipelines.fragments import content, written
@@ -107,7 +107,7 @@ def compact(uri: str, tags: Sequence[str], *, dry_run: bool = False) -> Compacti
 
 
 def arranged(uri: str, tag: int | str) -> bool:
-    """Whether the newest version has the rows of a version, whatever became of files and indices."""
+    """Whether the newest version has the rows of another, whatever became of files and indices."""
     newest, seen = tables.open_table(uri), tables.open_table(uri, tag)
     if content(newest) == content(seen):
         return True
@@ -130,6 +130,13 @@ def _move(uri: str, tags: Sequence[str]) -> None:
     there = dataset.tags.list()
     old = [t for t in tags if t in there and there[t]["version"] != dataset.version]
     if old:
+        since = min(there[tag]["version"] for tag in old)
+        between = [v["version"] for v in dataset.versions() if v["version"] > since]
+        if not all(_operation(dataset, number) in _SAME_ROWS for number in between):
+            raise CommitConflict(
+                f"{uri}: something else than a compaction wrote to it meanwhile. Readers see what "
+                "they saw. Compact it again."
+            )
         with whole_tags(uri, old):
             for tag in old:
                 dataset.tags.update(tag, dataset.version)

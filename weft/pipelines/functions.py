@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
 from weft.errors import DefinitionError, nearest
+from weft.pipelines.code import code_digest
 from weft.pipelines.fields import Fields
 from weft.pipelines.operator import (
     Expand,
@@ -22,7 +23,6 @@ from weft.pipelines.operator import (
     Row,
     canonical,
     show,
-    source_digest,
 )
 from weft.pipelines.resources import Resources
 from weft.pipelines.sites import at, definition_site
@@ -55,8 +55,11 @@ class _Function(Operator):
         return {k: canonical(v, f"{self.name}.{k}") for k, v in self.settings}
 
     def identity(self) -> dict[str, Any]:
-        version = self.version if self.version is not None else source_digest(self.function)
-        return {"operator": self.name, "version": version, "params": self.params()}
+        params, version = self.params(), self.version
+        if version is None:
+            ports = [self.reads.to_json(), self.writes.to_json()]  # hints, which are no code
+            version = code_digest(self.function, ports, defaults=False)
+        return {"operator": self.name, "version": version, "params": params}
 
     def replace(self, **settings: Any) -> Self:
         """This operator with other values for its parameters that have a default."""

@@ -21,21 +21,19 @@ the row, an expand has no children.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import enum
 import hashlib
-import inspect
 import json
 import pathlib
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from weft.errors import ContractError, DefinitionError
+from weft.pipelines.code import code_digest
 from weft.pipelines.fields import Fields
 from weft.pipelines.resources import Resources
 from weft.pipelines.types import Type, Values
@@ -45,6 +43,11 @@ Row = Mapping[str, Any]
 
 BatchView = Mapping[str, Values]
 """One batch as an operator sees it: port name -> list or array."""
+
+
+OnChange = Literal["recompute", "keep", "new-rows-only"]
+"""A change of code: ``recompute`` all rows; ``keep`` the values, they are as good as new ones;
+``new-rows-only``: leave those that are there as they are, which the dataset remembers."""
 
 
 class Operator:
@@ -57,10 +60,24 @@ class Operator:
     """Output ports."""
 
     version: str | None = None
-    """Change it when the answer changes. ``None``: a hash of the operator's source code."""
+    """Change it when the answer changes. ``None``: a digest of the operator's source
+    code and of what it uses, see `weft.pipelines.code`."""
 
     resources: Resources = Resources()
     """What one worker of this operator holds."""
+
+    isolated: bool = False
+    """Whether it decodes bytes that nobody vouches for. It then runs in a process of its own, with
+    limits, without a network and without credentials; see `weft.pipelines.engines.isolation`.
+    One that takes a GPU never does."""
+
+    row_seconds: float | None = None
+    """How long it may take for a row, or for one child of an `Expand`. It then runs in a process
+    of its own, which alone can be stopped. ``None``: as long as it likes, a minute if `isolated`.
+    """
+
+    on_change: OnChange = "recompute"
+    """What a change of its version alone means for rows that were computed with the old one."""
 
     _methods: tuple[str, str] = ("", "")  # batch by batch, row by row
 
@@ -122,7 +139,7 @@ class Operator:
 
     def identity(self) -> dict[str, Any]:
         """Name, version and parameters: what makes two operators the same operator."""
-        version = self.version if self.version is not None else source_digest(type(self))
+        version = self.version if self.version is not None else code_digest(type(self))
         return {"operator": self.name, "version": version, "params": self.params()}
 
     def _check(self, bound: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
@@ -307,23 +324,6 @@ def canonical(value: Any, what: str) -> Any:
         "could not tell one value from another. Expected numbers, text, paths, lists or dicts "
         "of them; load everything else in setup()."
     )
-
-
-def source_digest(thing: Any) -> str:
-    """A hash of the code's meaning: comments, docstrings and layout do not count."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
-    except (OSError, TypeError, SyntaxError) as error:
-        raise DefinitionError(
-            f"The source code of {getattr(thing, '__qualname__', thing)} cannot be read, so a "
-            'change to it would go unnoticed. Give it a version: version="1"'
-        ) from error
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
-            node.decorator_list = []
-            if ast.get_docstring(node) is not None:
-                node.body = node.body[1:] or [ast.Pass()]
-    return "source:" + hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from weft.errors import redact
+from weft.pipelines.batch import ENVELOPE
 from weft.pipelines.graph import Apply, Read, Select, Union, Where, WithColumns, Write
 from weft.pipelines.operator import Expand, Operator, digest
 from weft.pipelines.plan import Plan, Step
@@ -58,11 +59,13 @@ class Recipes:
     """The recipes of one write: of its fields, and of the steps its rows come through.
 
     A field has several recipes if rows made with an older one were left as they were: the
-    newest is first.
+    newest is first. Such rows went through some steps as these were before: those are `older`,
+    and their recipes are of that time.
     """
 
     fields: Mapping[str, tuple[str, ...]]
     steps: tuple[StepRecipe, ...]
+    older: tuple[str, ...] = ()
 
     def step(self, name: str) -> StepRecipe:
         """The step of that name."""
@@ -80,14 +83,16 @@ class Recipes:
     def to_json(self) -> str:
         """The recipes as text that `from_json` reads."""
         steps = [vars(s) | {"text": redact(s.text)} for s in self.steps]
-        return json.dumps({"fields": {n: list(f) for n, f in self.fields.items()}, "steps": steps})
+        fields = {n: list(f) for n, f in self.fields.items()}
+        return json.dumps({"fields": fields, "steps": steps, "older": list(self.older)})
 
     @staticmethod
     def from_json(text: str) -> Recipes:
         """The recipes that `to_json` wrote."""
         found = json.loads(text)
         fields = {name: tuple(given) for name, given in found["fields"].items()}
-        return Recipes(fields, tuple(_step_of(step) for step in found["steps"]))
+        steps = tuple(_step_of(step) for step in found["steps"])
+        return Recipes(fields, steps, tuple(found.get("older", ())))
 
 
 @dataclass(frozen=True)
@@ -115,12 +120,12 @@ def derive(
     above = plan.upstream(write.id)
     for step in plan.steps:
         if step.id in above and step.id != write.id:
-            given = _given(step, columns)
             passed = plan.upstream(step.id) - {step.id}
             came = [s for s in steps if s.id in passed]
+            given = _envelope(came) | _given(step, columns)
             recipe = _step(step, given, came, (versions or {}).get(step.id))
             if not isinstance(step.action, Select):
-                steps.append(recipe)
+                steps.append(_told_apart(recipe, steps))
             made = _columns(step, given, recipe.recipe)
             columns[step.id] = {n: (equal or {}).get(r, r) for n, r in made.items()}
     last = columns[write.inputs[0]]
@@ -130,6 +135,20 @@ def derive(
 
 def _step_of(said: Mapping[str, Any]) -> StepRecipe:
     return StepRecipe(**{**said, "above": tuple(said["above"])})
+
+
+def _envelope(above: Sequence[StepRecipe]) -> dict[str, str]:
+    """The recipes of what rows have besides columns: a key below an expand is another one."""
+    moulds = [s.recipe for s in above if s.moulds]
+    return {name: digest([name, moulds]) for name in ENVELOPE}
+
+
+def _told_apart(step: StepRecipe, before: Sequence[StepRecipe]) -> StepRecipe:
+    """The second of two steps that do the same has a recipe of its own: rows end at one."""
+    taken, recipe = {s.recipe for s in before}, step.recipe
+    while recipe in taken:
+        recipe = digest(["again", recipe])
+    return replace(step, recipe=recipe)
 
 
 def _given(step: Step, columns: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
@@ -149,7 +168,8 @@ def _step(
     step: Step, given: Mapping[str, str], above: Sequence[StepRecipe], version: str | None
 ) -> StepRecipe:
     """The recipe of a step, if its columns have those that are given, and its rows came through
-    the steps `above`; these decide what is in a group."""
+    the steps `above`. These decide what is in a group; of other steps, those that mould rows say
+    which rows it works on: a filter below an expand drops others than above it."""
     action = step.action
     does, operator, same = action.identity(), "", ""
     if (own := _operator(action)) is not None:
@@ -158,13 +178,13 @@ def _step(
         slot = "apply" if isinstance(action, Apply) else "operator"
         does = does | {slot: identity | {"version": version}}
         same = digest(does | {slot: identity | {"version": None}})
-    reads = {name: _of(given, name) for name in sorted(_reads(action, given))}
+    reads = {name: given[name] for name in sorted(_reads(action, given))}
     expands = isinstance(action, Apply) and isinstance(action.operator, Expand)
     one_by_one = isinstance(action, Apply | Where | WithColumns | Select | Read | Union)
     return StepRecipe(
         id=step.id,
         text=str(action),
-        recipe=digest([does, reads, [] if one_by_one else [s.recipe for s in above]]),
+        recipe=digest([does, reads, [s.recipe for s in above if s.moulds or not one_by_one]]),
         alone=digest(does),
         same=same,
         operator=operator,
@@ -201,7 +221,7 @@ def _columns(step: Step, given: Mapping[str, str], recipe: str) -> dict[str, str
             made = {column: digest([recipe, port]) for port, column in outputs}
         case WithColumns(expressions=expressions):
             for e in expressions:
-                reads = {root: _of(given, root) for root in sorted({*e.roots})}
+                reads = {root: given[root] for root in sorted({*e.roots})}
                 # A column that is only called otherwise is still the same.
                 same = given.get(e.column) if e.column is not None else None
                 made[e.name] = same or digest(["with_columns", e.identity(), reads])
@@ -210,11 +230,6 @@ def _columns(step: Step, given: Mapping[str, str], recipe: str) -> dict[str, str
         case _:
             made = {name: digest([recipe, name]) for name in step.columns}
     return {name: made.get(name) or given[name] for name in step.columns}
-
-
-def _of(given: Mapping[str, str], name: str) -> str:
-    """The recipe of a column, or the name of a field of the envelope."""
-    return given.get(name, name)
 
 
 def older(recipes: Recipes, before: Mapping[str, tuple[str, ...]]) -> Recipes:

@@ -17,6 +17,7 @@ from typing import Any
 from weft.errors import CommitConflict
 from weft.pipelines import tables
 from weft.pipelines.fragments import content
+from weft.pipelines.tags import whole_tags
 
 
 def restore(uri: str, version: int | str) -> int:
@@ -87,14 +88,15 @@ def show(uri: str, version: int, run: str) -> None:
         DefinitionError: there is no such table or version, or `run` has no tag.
         OSError: the storage failed.
     """
-    tags = tables.open_table(uri, f"run-{run}").tags
-    found = tags.list()
-    if tables.LATEST in found:
-        tags.replace_metadata(tables.LATEST, {tables.RUN_PROPERTY: run})
-        tags.update(tables.LATEST, version)
-    else:
-        tags.create(tables.LATEST, version)
-    tags.replace_metadata(tables.LATEST, found[f"run-{run}"]["metadata"])
+    dataset = tables.open_table(uri, f"run-{run}")
+    tags, found = dataset.tags, dataset.tags.list()
+    with whole_tags(dataset.uri, [tables.LATEST]):
+        if tables.LATEST in found:
+            tags.replace_metadata(tables.LATEST, {tables.RUN_PROPERTY: run})
+            tags.update(tables.LATEST, version)
+        else:
+            tags.create(tables.LATEST, version)
+        tags.replace_metadata(tables.LATEST, found[f"run-{run}"]["metadata"])
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -23,7 +23,7 @@ from weft.operators.dedup.components import components
 from weft.operators.dedup.near_text import TextBuckets, TextLink
 from weft.operators.dedup.steps import Losers, Merge, Name, key_of
 from weft.pipelines import tables
-from weft.pipelines.runs.publish import ledger_uri
+from weft.pipelines.runs.places import ledger_uri
 from weft.pipelines.types import Float64, Tensor, Text
 
 PLACES = 128

@@ -171,7 +171,7 @@ class TestLater:
         @weft.pipeline
         def pages(out: str):
             rows = weft.read(Files(tmp_path / "paper.pdf", kind="pdf"))
-            rows = rows.apply(PDF()).where(pl.col("page") < 3)
+            rows = rows.apply(PDF(), isolated=False).where(pl.col("page") < 3)
             return rows.select("page", "text").write(Lance(out))
 
         result = pages(str(tmp_path / "out.lance")).run(engine="local")

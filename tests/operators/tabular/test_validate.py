@@ -18,7 +18,7 @@ from weft.pipelines import tables
 from weft.pipelines.fields import fields
 from weft.pipelines.operator import digest
 from weft.pipelines.runs.budget import Budget
-from weft.pipelines.runs.publish import errors_uri
+from weft.pipelines.runs.places import errors_uri
 from weft.pipelines.types import Float64, Int64, Text
 
 RULES = {

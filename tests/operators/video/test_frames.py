@@ -112,7 +112,7 @@ def test_limits() -> None:
 
 @weft.pipeline
 def thirds(source: str, out: str):
-    rows = weft.read(Files(source)).apply(video.Frames()).apply(image.Resize(60))
+    rows = weft.read(Files(source)).apply(video.Frames(), isolated=False).apply(image.Resize(60))
     rows = rows.where(pl.col("index") % 20 == 0)
     return rows.select("key", "index", "time_seconds", "image").write(Lance(out))
 

@@ -65,6 +65,7 @@ class Decode(Map):
     then: tuple[Operator, ...] = ()
 
     version = "1"
+    isolated = True
     reads = fields(content=Encoded("audio"))
     writes = fields(waveform=Waveform(), sample_rate=Int32())
 

@@ -59,6 +59,7 @@ class Probe(Map):
     count: bool = False
 
     version = "1"
+    isolated = True
     reads = fields(content=Encoded("audio"))
     writes = _HEADER
 

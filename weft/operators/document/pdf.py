@@ -75,6 +75,7 @@ class PDF(Expand):
     then: tuple[Operator, ...] = ()
 
     version = "1"
+    isolated = True
     reads = fields(content=Encoded("pdf"))
     writes = fields(
         page=Int32(),

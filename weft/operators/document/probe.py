@@ -37,6 +37,7 @@ class Probe(Map):
     """
 
     version = "1"
+    isolated = True
     reads = fields(content=Encoded("pdf"))
     writes = fields(
         pages=Int32(),

@@ -64,6 +64,7 @@ class Decode(Map):
     then: tuple[Operator, ...] = ()
 
     version = "1"
+    isolated = True
     reads = fields(content=Encoded("image"))
     writes = fields(image=Image(channels=None))
 

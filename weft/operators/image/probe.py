@@ -42,6 +42,7 @@ class Probe(Map):
     """
 
     version = "1"
+    isolated = True
     reads = fields(content=Encoded("image"))
     writes = fields(
         format=Text(),

@@ -41,6 +41,7 @@ class AudioTrack(Map):
     """
 
     version = "1"
+    isolated = True
     reads = fields(content=Encoded("video"))
     writes = fields(audio=Encoded("audio") | None)
 

@@ -70,6 +70,7 @@ class Frames(Expand):
     then: tuple[Operator, ...] = ()
 
     version = "1"
+    isolated = True
     reads = fields(content=Encoded("video"))
     writes = fields(image=Image(), index=Int64(), time_seconds=Float64())
     early = ("index", "time_seconds")

@@ -62,6 +62,7 @@ class Probe(Map):
     max_frames: int = MAX_FRAMES
 
     version = "1"
+    isolated = True
     reads = fields(content=Encoded("video"))
     writes = fields(
         container=Text(),

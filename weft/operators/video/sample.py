@@ -76,6 +76,7 @@ class Sample(Map):
     then: tuple[Operator, ...] = ()
 
     version = "1"
+    isolated = True
     reads = fields(content=Encoded("video"))
     writes = fields(frames=Frames(), times_seconds=Arrow(pa.list_(pa.float64())))
 

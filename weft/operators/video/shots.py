@@ -60,6 +60,7 @@ class Shots(Map):
     max_frames: int = MAX_FRAMES
 
     version = "1"
+    isolated = True
     reads = fields(content=Encoded("video"))
     writes = fields(shots=Arrow(pa.list_(SHOT)))
 

@@ -7,6 +7,7 @@ files beside the journal until the run is published.
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,9 +38,17 @@ def read_aside(receipts: Iterable[Receipt], write: str) -> tuple[pa.Table, pa.Ta
 
 def _write(folder: str, table: pa.Table) -> str:
     path = Path(folder, f"{secrets.token_hex(8)}.arrow")
-    with pa.ipc.new_file(str(path), table.schema) as file:
-        file.write_table(table)
+    write_table(path, table)
     return str(path)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table as an Arrow file that is on the disk before a receipt names it."""
+    with path.open("wb") as file:
+        with pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _read(path: str) -> pa.Table:

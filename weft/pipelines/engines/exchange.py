@@ -115,9 +115,9 @@ def pack_error(unit: str, kind: str, message: str) -> pa.Table:
     return _table([_parcel(unit, _ERROR, 0, json.dumps([kind, message]).encode())])
 
 
-def is_error(table: pa.Table) -> bool:
-    """Whether a table of parcels is an error on its way to the driver."""
-    return table.num_rows == 1 and bool(table["port"][0].as_py() == _ERROR)
+def is_over(table: pa.Table) -> bool:
+    """Whether a table of parcels is on its way to the driver: an error, or a unit that ended."""
+    return table.num_rows == 1 and table["port"][0].as_py() in (_ERROR, _RECEIPT)
 
 
 def unpack_results(table: pa.Table) -> Iterable[Receipt | tuple[str, str]]:

@@ -8,7 +8,7 @@ made fails alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,15 @@ from weft.pipelines.batch import (
     Column,
 )
 from weft.pipelines.engines.conform import conform
+from weft.pipelines.engines.process import Answer, remote
 from weft.pipelines.engines.runners import (
     ApplyRunner,
     Failures,
     Indices,
     WhereRunner,
     Work,
+    attempted,
+    parted,
     shape_of,
 )
 from weft.pipelines.fields import Fields
@@ -91,26 +94,20 @@ class ExpandRunner(ApplyRunner):
         del children, families  # so that `_make` holds a child alone, and lets it go
         if late:
             below = self._make(below, wanted, late, work)
+        if self.isolated is not None:
+            self.isolated.forget()
         return below.only(self.keeps)
 
     def _call(self, batch: Batch, rows: Indices) -> tuple[Families, Failures]:
         if batch.rows and not self.rowwise:
             return self._call_batch(batch, rows)
-        families: Families = []
-        failures: Failures = []
-        for number, row in zip(rows.tolist(), self.rows(batch), strict=True):
-            try:
-                made = self.operator.expand_row(row, self.loaded)
-                families.append((number, [self._ports(child) for child in made]))
-            except Exception as error:  # noqa: BLE001  whatever a user's operator raises is the row's fault
-                failures.append((number, error))
-        return families, failures
+        answers = self.answers("expand_row", batch, lambda made: [self._ports(c) for c in made])
+        good, families, failures = parted(rows, answers)
+        return list(zip(good.tolist(), families, strict=True)), failures
 
     def _call_batch(self, batch: Batch, rows: Indices) -> tuple[Families, Failures]:
         families: Families = []
-        pieces, failures = self.attempt(
-            batch, lambda part: self.operator.expand(self.view(part), self.loaded), rows
-        )
+        pieces, failures = self.attempt(batch, lambda part: self.answer("expand", part), rows)
         for indices, made in pieces:
             if not isinstance(made, Sequence) or len(made) != len(indices):
                 many = len(made) if isinstance(made, Sequence) else type(made).__name__
@@ -199,19 +196,10 @@ class ExpandRunner(ApplyRunner):
         Each child is let go when it is made, and its memory with it.
         """
         ports = [(p, name) for p, name in self.outputs if p in late and name in self.needed]
-        made: dict[str, list[Any]] = {port: [] for port, _ in ports}
-        good: list[int] = []
-        failures: Failures = []
-        for row in range(below.rows):
-            child, children[row] = children[row], {}
-            try:
-                values = [_made(child[port]) for port, _ in ports]
-            except Exception as error:  # noqa: BLE001  whatever a user's operator raises is the row's fault
-                failures.append((row, error))
-                continue
-            good.append(row)
-            for (port, _), value in zip(ports, values, strict=True):
-                made[port].append(value)
+        answers = self._values(children, [port for port, _ in ports])
+        rows, values, failures = parted(np.arange(below.rows), answers)
+        good: list[int] = rows.tolist()
+        made = {port: [row[i] for row in values] for i, (port, _) in enumerate(ports)}
         columns: dict[str, Column] = {}
         wrong: dict[int, str] = {}
         for port, name in ports:
@@ -227,6 +215,24 @@ class ExpandRunner(ApplyRunner):
                 nothing = [None] * len(good)
                 columns[name] = Column(self.types[port].or_null(), values=nothing)
         return whole.with_columns({name: column.take(kept) for name, column in columns.items()})
+
+    def _values(self, children: list[Child], ports: list[str]) -> Iterator[Answer]:
+        """Of each child the values of `ports`, made if they were left for later."""
+        if self.isolated is None:
+            for row, child in enumerate(children):
+                children[row] = {}
+                yield attempted(lambda c: [_made(c[port]) for port in ports], child)
+            return
+        wanted = [[remote(c[p]) for p in ports if isinstance(c[p], Later)] for c in children]
+        answers = self.isolated.make(wanted) if any(wanted) else [([], None)] * len(children)
+        for child, (values, error) in zip(children, answers, strict=True):
+            made = iter(values or ())
+            yield (
+                [next(made) if isinstance(child[p], Later) else child[p] for p in ports]
+                if error is None
+                else None,
+                error,
+            )
 
 
 def _above(batch: Batch) -> Column:

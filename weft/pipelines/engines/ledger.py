@@ -38,9 +38,12 @@ ERRORS_SCHEMA = pa.schema(
         pa.field("operator", pa.string(), nullable=False),
         pa.field("error", pa.string(), nullable=False),
         pa.field("message", pa.string(), nullable=False),
+        pa.field("signal", pa.string()),
+        pa.field("attempts", pa.int32()),
     ]
 )
-"""One row for each row that failed: where, and why."""
+"""One row for each row that failed: where, and why; what ended the process that had it at hand,
+if one ended, and how often the row was tried."""
 
 SAMPLES = 5
 """Failures that a receipt spells out, for progress and summaries; the errors table has all."""
@@ -96,14 +99,36 @@ def errors_table(plan: Plan, outcomes: Iterable[Outcomes]) -> pa.Table:
             "operator": _operator(plan, o.node),
             "error": error,
             "message": message,
+            "signal": signal,
+            "attempts": attempts,
         }
         for o in outcomes
         if o.kind in ("failed", "nulled")
-        for key, source, (error, message) in zip(
-            o.keys, o.rows[SOURCE].to_pylist(), o.errors, strict=True
+        for key, source, (error, message), signal, attempts in zip(
+            o.keys,
+            o.rows[SOURCE].to_pylist(),
+            o.errors,
+            _noted(o, "signal", None),
+            _noted(o, "attempts", 1),
+            strict=True,
         )
     ]
     return pa.Table.from_pylist(rows, schema=ERRORS_SCHEMA)
+
+
+def _noted(outcomes: Outcomes, name: str, usual: Any) -> list[Any]:
+    """A column of rows that ended, which is there only if one of them is unusual in it."""
+    rows = outcomes.rows
+    return rows[name].to_pylist() if name in rows.column_names else [usual] * rows.num_rows
+
+
+def as_errors(table: pa.Table) -> pa.Table:
+    """An errors table, be it of an older version of weft that knew fewer columns."""
+    columns = [
+        table[f.name] if f.name in table.column_names else pa.nulls(table.num_rows, f.type)
+        for f in ERRORS_SCHEMA
+    ]
+    return pa.table(columns, names=ERRORS_SCHEMA.names).cast(ERRORS_SCHEMA)
 
 
 def _operator(plan: Plan, node: str) -> str:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
 
+from weft.pipelines.engines.claims import leave
 from weft.pipelines.engines.receipts import Receipt
 from weft.pipelines.engines.worker import Cargo, Context, StageWorker, Unit
 from weft.pipelines.plan import Plan
@@ -26,18 +26,23 @@ def execute(
     Raises:
         WeftError: an operator broke its contract, or ``on_error="raise"`` met a failure.
     """
-    with ExitStack() as stack:
-        threads = max(1, int(cluster.cpus))
-        tasks = stack.enter_context(ThreadPoolExecutor(threads, "weft-task"))
-        pools = [
-            stack.enter_context(ThreadPoolExecutor(s.workers, f"weft-stage-{i + 1}"))
-            if s.workers
-            else tasks
-            for i, s in enumerate(plan.stages)
-        ]
-        slots = threads + 1 + sum(2 * (s.workers or 0) for s in plan.stages)
-        workers = _Workers(plan, context, int(cluster.gpus))
+    threads = max(1, int(cluster.cpus))
+    tasks = ThreadPoolExecutor(threads, "weft-task")
+    pools = [
+        ThreadPoolExecutor(s.workers, f"weft-stage-{i + 1}") if s.workers else tasks
+        for i, s in enumerate(plan.stages)
+    ]
+    slots = threads + 1 + sum(2 * (s.workers or 0) for s in plan.stages)
+    workers = _Workers(plan, context, int(cluster.gpus))
+    waits = True
+    try:
         yield from _stream(workers, units, pools, slots)
+    except KeyboardInterrupt:
+        waits = False  # a unit may take minutes; nobody minds one that ends when the run is over
+        raise
+    finally:
+        for pool in {tasks, *pools}:
+            pool.shutdown(wait=waits, cancel_futures=True)
 
 
 class _Workers:
@@ -97,7 +102,11 @@ def _stream(
 
 
 def _first(workers: _Workers) -> Callable[[Unit], Cargo | Receipt]:
+    claims = workers.context.claims
+
     def call(unit: Unit) -> Cargo | Receipt:
+        if claims is not None and not claims.take(unit.id):
+            return leave(unit.id)
         worker = workers(0)
         cargo = worker.start(unit)
         return worker.finish(cargo) if worker.last else cargo

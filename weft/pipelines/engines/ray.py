@@ -16,15 +16,16 @@ import atexit
 import logging
 import os
 import secrets
-import shutil
 import socket
+import subprocess
 import sys
 import sysconfig
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -32,16 +33,24 @@ import pyarrow as pa
 
 from weft import errors
 from weft.errors import DefinitionError, PlanError, Retryable, WeftError
-from weft.pipelines.engines import exchange
+from weft.pipelines.engines import deaths, exchange, reaper
+from weft.pipelines.engines.claims import leave
 from weft.pipelines.engines.receipts import Receipt
+from weft.pipelines.engines.watch import KEPT, Watch, answers
 from weft.pipelines.engines.worker import Context, StageWorker, Unit
 from weft.pipelines.graph import Apply, Group, Read
 from weft.pipelines.plan import Plan, Stage
 from weft.pipelines.resources import Cluster, Machine
 
+SILENT_SECONDS = deaths.SILENT_SECONDS
+
 RETRIES = 3
 """How often a task, an actor or an out-of-memory kill is tried again. Ray's default is for ever:
 a file that crashes its decoder would loop until the end of days."""
+
+_BARREN = 2
+"""Executions in a row of which nothing came until a run gives up: Ray tried `RETRIES` times in
+each, and the second is for a machine that was lost."""
 
 _UNITS_BEGUN, _UNITS_SENT = 2, 3
 """Units that a worker of a pool has begun with, and all that were sent to it: one computes, one
@@ -53,6 +62,7 @@ _ENVIRONMENT = {
     "RAY_task_oom_retries": str(RETRIES),
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # else a thread that asks a Ray that has ended starts another
 }
 """Read by Ray when it is imported or started; what a user has set stays."""
 
@@ -174,6 +184,8 @@ def _start_private(ray: ModuleType, cpus: float | None, quiet: dict[str, Any]) -
     # Ray makes its own folder 0777 whatever the umask, so it gets one inside a folder of mode
     # 0700. The names are short because the path of a socket may have 107 bytes.
     folder = tempfile.mkdtemp(prefix="weft-")
+    ours = reaper.start(folder)
+    atexit.register(_stop_private, ray, ours)  # whatever comes of the start
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     store = min(max(memory // 5, _OBJECT_STORE[0]), _OBJECT_STORE[1])
     before = os.umask(0o077)
@@ -189,14 +201,20 @@ def _start_private(ray: ModuleType, cpus: float | None, quiet: dict[str, Any]) -
                 _temp_dir=f"{folder}/ray",
                 **quiet,
             )
+    except Exception as error:
+        if type(error) is not Exception:  # what Ray raises when one of its processes is too slow
+            raise
+        raise Retryable(
+            f"Ray does not start on this machine: {errors.redact(str(error))} Is it short of CPU, "
+            "memory or disk? `--engine local` needs no Ray."
+        ) from error
     finally:
         os.umask(before)
-    atexit.register(_stop_private, ray, folder)
 
 
-def _stop_private(ray: ModuleType, folder: str) -> None:
+def _stop_private(ray: ModuleType, ours: subprocess.Popen[bytes]) -> None:
     ray.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
+    ours.communicate()  # it ends who is left
 
 
 def _cluster(ray: ModuleType) -> Cluster:
@@ -219,41 +237,102 @@ def execute(
 ) -> Iterator[Receipt]:
     """Run units through a plan on the connected Ray; receipts come as units end.
 
+    A death that Ray has tried often enough to get over ends what it executes. That is begun anew
+    with the units that are left, as long as this leads on: units ended, or rows that kill their
+    workers were found.
+
     Raises:
         WeftError: an operator broke its contract, or ``on_error="raise"`` met a failure.
-        Retryable: workers kept dying.
+        Retryable: workers kept dying, or the cluster is gone or does nothing any more.
     """
     import ray
 
-    blocks = [exchange.pack_unit(unit) for unit in units]
-    if not blocks:
+    left = {unit.id: unit for unit in units}
+    if not left:
         return
     ship_user_code(plan)
-    dataset = _dataset(ray, plan, blocks, context)
+    nodes = _nodes(ray)
+    if context.folder is not None:
+        Path(context.folder).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="tries-", dir=context.folder) as notes:
+        barren = killers = 0
+        while left:
+            failure: Exception | None = None
+            before = len(left)
+            try:
+                for receipt in _stream(ray, plan, left.values(), context, notes):
+                    left.pop(receipt["unit"], None)
+                    yield receipt
+            except ray.exceptions.RayError as error:
+                failure = error
+            found = deaths.histories(notes)
+            known = sum(len(h.killers) for h in found.values())
+            barren = 0 if len(left) < before or known > killers else barren + 1
+            killers = known
+            dead = isinstance(failure, ray.exceptions.LocalRayletDiedError)
+            if left and (dead or barren == _BARREN or deaths.guilty(found)):
+                raise _told(failure, deaths.tell(plan, deaths.guilty(found))) from failure
+            deaths.pardon(notes)
+        context.incidents.extend(deaths.tell(plan, found))
+    gone = nodes.items() - (_nodes(ray) or nodes).items()
+    context.incidents.extend(f"Machine {host} (Ray node {node}) was lost." for node, host in gone)
+
+
+def _nodes(ray: ModuleType) -> dict[str, str]:
+    """The host names of the living nodes, by their ids; none if the head does not tell."""
+    if not answers(ray.get_runtime_context().gcs_address):
+        return {}  # to ask it would take a minute, and then the life of this process
+    return {n["NodeID"]: n["NodeManagerHostname"] for n in ray.nodes() if n["Alive"]}
+
+
+def _own_address(ray: ModuleType) -> str:
+    """Where the Ray of this machine listens."""
+    here = ray.get_runtime_context().get_node_id()
+    own = next(n for n in ray.nodes() if n["NodeID"] == here)
+    return f"{own['NodeManagerAddress']}:{own['NodeManagerPort']}"
+
+
+def _stream(
+    ray: ModuleType, plan: Plan, units: Iterable[Unit], context: Context, notes: str
+) -> Iterator[Receipt]:
+    """One execution by Ray Data; its receipts."""
+    datasets = []
+
+    def tables() -> Iterator[pa.Table]:
+        datasets.append(_dataset(ray, plan, [exchange.pack_unit(u) for u in units], context, notes))
+        yield from datasets[0].iter_batches(batch_size=None, batch_format="pyarrow")
+
+    watch = Watch(ray.get_runtime_context().gcs_address, _own_address(ray), notes)
     try:
-        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for table in watch.over(tables()):
             for result in exchange.unpack_results(table):
                 if isinstance(result, tuple):
                     raise _rebuilt(*result)
                 yield result
-    except ray.exceptions.RayError as error:
-        raise _told(error) from error
+    finally:
+        for dataset in datasets:
+            executor = getattr(dataset, "_current_executor", None)
+            if executor is not None and not watch.lost:
+                executor.shutdown(force=True)  # workers that hang too
 
 
-def _dataset(ray: ModuleType, plan: Plan, blocks: list[pa.Table], context: Context) -> Any:
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+def _dataset(
+    ray: ModuleType, plan: Plan, blocks: list[pa.Table], context: Context, notes: str
+) -> Any:
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # we tell of errors ourselves
     data = ray.data.DataContext.get_current()
     data.enable_progress_bars = False
     data.print_on_execution_start = False
     data.enable_fallback_to_arrow_object_ext_type = False  # nothing of ours is ever pickled in
     data.target_max_block_size = None  # a unit is a block, whole, through every stage
+    data.execution_no_progress_timeout_s = -1  # it sees whole units alone; `_Watch` sees batches
     dataset = ray.data.from_arrow(blocks)
     for index, stage in enumerate(plan.stages):
         with warnings.catch_warnings():
             # Bounded retries have no named argument yet; until 2.64 they go in by this door.
             warnings.filterwarnings("ignore", message=".*ray_remote_args", category=Warning)
             dataset = dataset.map_batches(
-                _stage_function(plan, index, context),
+                _stage_function(plan, index, context, notes),
                 batch_size=None,
                 batch_format="pyarrow",
                 zero_copy_batch=True,
@@ -280,9 +359,9 @@ def _remote(ray: ModuleType, stage: Stage) -> dict[str, Any]:
     return asked | {"compute": ray.data.TaskPoolStrategy(), "max_retries": RETRIES}
 
 
-def _stage_function(plan: Plan, index: int, context: Context) -> Any:
+def _stage_function(plan: Plan, index: int, context: Context, notes: str) -> Any:
     """What Ray calls with a unit: a function for tasks, a class for a pool."""
-    call = _stage_call(plan, index, context)
+    call = _stage_call(plan, index, context, notes)
     if not plan.stages[index].workers:
         return call
 
@@ -298,19 +377,27 @@ def _stage_function(plan: Plan, index: int, context: Context) -> Any:
     return Pool
 
 
-def _stage_call(plan: Plan, index: int, context: Context) -> Callable[[pa.Table], pa.Table]:
+def _stage_call(
+    plan: Plan, index: int, context: Context, notes: str
+) -> Callable[[pa.Table], pa.Table]:
+    seconds = SILENT_SECONDS
+
     def stage(table: pa.Table) -> pa.Table:
-        if exchange.is_error(table):
+        if exchange.is_over(table):
             return table
+        unit, claims = table["unit"][0].as_py(), context.claims
+        if index == 0 and claims is not None and not claims.take(unit):
+            return exchange.pack_receipt(leave(unit))
         try:
-            worker = _worker(plan, index, context)
-            if index == 0:
-                cargo = worker.start(exchange.unpack_unit(table))
-            else:
-                cargo = worker.proceed(exchange.unpack_cargo(plan, table))
-            if worker.last:
-                return exchange.pack_receipt(worker.finish(cargo))
-            return exchange.pack_cargo(plan, cargo)
+            loaded = _worker(plan, index, context)
+            with deaths.noted(notes, unit, loaded, seconds) as worker:
+                if index == 0:
+                    cargo = worker.start(exchange.unpack_unit(table))
+                else:
+                    cargo = worker.proceed(exchange.unpack_cargo(plan, table))
+                if worker.last:
+                    return exchange.pack_receipt(worker.finish(cargo))
+                return exchange.pack_cargo(plan, cargo)
         except WeftError as error:
             return exchange.pack_error(table["unit"][0].as_py(), type(error).__name__, str(error))
         except Exception as error:  # noqa: BLE001  raised again by the driver, with its own words
@@ -327,15 +414,15 @@ def _stage_call(plan: Plan, index: int, context: Context) -> Callable[[pa.Table]
     return stage
 
 
-_WORKERS: dict[tuple[str, int, int], StageWorker] = {}
+_WORKERS: dict[tuple[str, str, int, int], StageWorker] = {}
 """The stage workers of this process: operators load once, however many tasks run here."""
 
 
 def _worker(plan: Plan, index: int, context: Context) -> StageWorker:
-    key = (context.run, plan.stages[index].phase, index)
+    key = (context.run, plan.recipe, plan.stages[index].phase, index)
     if key not in _WORKERS:
         for other in list(_WORKERS):
-            if other[:2] != key[:2]:  # a process that outlives a phase must not keep its models
+            if other[:3] != key[:3]:  # a process that outlives a phase must not keep its models
                 del _WORKERS[other]
         _WORKERS[key] = StageWorker(plan, index, context)
     return _WORKERS[key]
@@ -354,7 +441,8 @@ def ship_user_code(plan: Plan) -> None:
             operator = step.action.operator
             thing = getattr(operator, "function", type(operator))
         elif isinstance(step.action, Read):
-            thing = type(step.action.source)
+            source = step.action.source
+            thing = type(getattr(source, "source", source))  # one that leaves forgotten rows out
         else:
             continue
         module = sys.modules.get(thing.__module__)
@@ -383,10 +471,11 @@ def _rebuilt(kind: str, message: str) -> WeftError:
     return made(message)
 
 
-def _told(error: Exception) -> Retryable:
+def _told(error: Exception | None, deaths: Sequence[str]) -> Retryable:
     """A failure of Ray itself, in words that help."""
-    first = str(error).strip().split("\n", 1)[0]
-    return Retryable(
-        f"Ray gave up after {RETRIES} tries: {type(error).__name__}: {errors.redact(first)} "
-        "Finished units are kept: `weft resume` goes on with the rest."
-    )
+    if error is None:
+        said = "units were lost on their way"
+    else:
+        first = str(error).strip().split("\n", 1)[0]
+        said = f"{type(error).__name__}: {errors.redact(first)}"
+    return Retryable(" ".join([f"Ray gave up after {RETRIES} tries: {said}", *deaths, KEPT]))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from weft.errors import ContractError, RowError, WeftError, redact
+from weft.errors import ContractError, RowError, WeftError, redact, words
 from weft.pipelines.batch import (
     ABOVE,
     COUNT,
@@ -32,6 +32,8 @@ from weft.pipelines.batch import (
 )
 from weft.pipelines.engines.books import Books, OutcomeKind, Outcomes
 from weft.pipelines.engines.conform import conform
+from weft.pipelines.engines.isolation import isolated
+from weft.pipelines.engines.process import Answer, named
 from weft.pipelines.expressions import evaluate, matches
 from weft.pipelines.fields import Fields
 from weft.pipelines.graph import Apply, OnError, Where, WithColumns
@@ -65,14 +67,20 @@ class Work:
         errors: Sequence[BaseException] = (),
         **more: pa.Array,
     ) -> None:
-        """Record that `rows` of `batch` met an end at step `node`, with `more` for the ledger."""
+        """Record that `rows` of `batch` met an end at step `node`, with `more` for the ledger.
+
+        Of rows that failed, what ended a process and how often they were tried is noted too.
+        """
         own = {KEY: KEY, SOURCE: SOURCE, PARENT: PARENT, READ: "read", JOINED: "joined"}
         ended = {
             new: batch.envelope[name].take(rows).array
             for name, new in own.items()
             if name in batch.envelope
         }
-        told = [(type(e).__name__, redact(str(e) or repr(e))) for e in errors]
+        told = [(type(e).__name__, words(e)) for e in errors]
+        if any(isinstance(e, RowError) and (e.signal or e.attempts != 1) for e in errors):
+            more["signal"] = pa.array([getattr(e, "signal", None) for e in errors], pa.string())
+            more["attempts"] = pa.array([getattr(e, "attempts", 1) for e in errors], pa.int32())
         self.outcomes.append(Outcomes(node, kind, pa.table(ended | more), told))
 
 
@@ -164,8 +172,7 @@ class Runner:
         row, error = failures[0]
         if self.on_error == "raise":
             raise RowError(
-                f"{self.step.id}: row {batch.keys[row]!r}: {type(error).__name__}: "
-                f"{redact(str(error))}"
+                f"{self.step.id}: row {batch.keys[row]!r}: {type(error).__name__}: {words(error)}"
             ) from error
         rows = np.array([row for row, _ in failures])
         nulled = self.on_error == "null" and nullable
@@ -257,7 +264,28 @@ class ApplyRunner(Runner):
         self.types = dict(
             action.operator.infer(Fields({p: kind_of(given, c) for p, c in action.inputs}))
         )
-        self.loaded = _setup(action.operator, device)
+        self.isolated = isolated(action, device)
+        self.loaded = None if self.isolated else _setup(action.operator, device)
+
+    def answers(self, method: str, batch: Batch, shape: Callable[[Any], Any]) -> Iterator[Answer]:
+        """What the operator's `method` says to each row, put into `shape`, or what went wrong."""
+        if self.isolated is None:
+            call = getattr(self.operator, method)
+            return (
+                attempted(lambda r: shape(call(r, self.loaded)), row) for row in self.rows(batch)
+            )
+        said = self.isolated.each(method, self.rows(batch))
+        return (a if a[1] is not None else attempted(shape, a[0]) for a in said)
+
+    def answer(self, method: str, batch: Batch) -> Any:
+        """What the operator's `method` says to the batch."""
+        view = self.view(batch)
+        if self.isolated is None:
+            return getattr(self.operator, method)(view, self.loaded)
+        [(said, error)] = self.isolated.each(method, [view], weight=batch.rows)
+        if error is not None:
+            raise error
+        return said
 
     def view(self, batch: Batch) -> dict[str, Values]:
         """The batch as the operator sees it."""
@@ -301,22 +329,12 @@ class MapRunner(ApplyRunner):
         if batch.rows == 0:
             return [], []
         if not self.rowwise:
-            return self.attempt(
-                batch, lambda part: self.operator.map(self.view(part), self.loaded), rows
-            )
-        made: list[Any] = []
-        good: list[int] = []
-        failures: Failures = []
-        for number, row in zip(rows.tolist(), self.rows(batch), strict=True):
-            try:
-                made.append(self._row_ports(self.operator.map_row(row, self.loaded)))
-                good.append(number)
-            except Exception as error:  # noqa: BLE001  whatever a user's operator raises is the row's fault
-                failures.append((number, error))
-        if not good:
+            return self.attempt(batch, lambda part: self.answer("map", part), rows)
+        answers = self.answers("map_row", batch, self._row_ports)
+        good, made, failures = parted(rows, answers)
+        if not len(good):
             return [], failures
-        out = {port: [row[port] for row in made] for port in self.types}
-        return [(np.array(good, np.int64), out)], failures
+        return [(good, {port: [row[port] for row in made] for port in self.types})], failures
 
     def _row_ports(self, out: Any) -> dict[str, Any]:
         if len(self.types) == 1 and not (isinstance(out, dict) and set(out) == set(self.types)):
@@ -376,18 +394,33 @@ class FilterRunner(ApplyRunner):
         if batch.rows == 0:
             return [], []
         if not self.rowwise:
-            return self.attempt(
-                batch, lambda part: self.operator.keep(self.view(part), self.loaded), rows
-            )
-        answers, good = [], []
-        failures: Failures = []
-        for number, row in zip(rows.tolist(), self.rows(batch), strict=True):
-            try:
-                answers.append(bool(self.operator.keep_row(row, self.loaded)))
-                good.append(number)
-            except Exception as error:  # noqa: BLE001  whatever a user's operator raises is the row's fault
-                failures.append((number, error))
-        return [(np.array(good, np.int64), answers)] if good else [], failures
+            return self.attempt(batch, lambda part: self.answer("keep", part), rows)
+        good, answers, failures = parted(rows, self.answers("keep_row", batch, bool))
+        return [(good, answers)] if len(good) else [], failures
+
+
+def attempted(call: Callable[[Any], Any], value: Any) -> Answer:
+    """What `call` makes of a value, or what went wrong."""
+    try:
+        return call(value), None
+    except Exception as error:  # noqa: BLE001  whatever a user's operator raises is the row's fault
+        return None, error
+    except SystemExit as error:
+        return None, named("SystemExit", words(error))
+
+
+def parted(rows: Indices, answers: Iterator[Answer]) -> tuple[Indices, list[Any], Failures]:
+    """The rows that have an answer, their answers, and the rows that failed."""
+    good: list[int] = []
+    made: list[Any] = []
+    failures: Failures = []
+    for number, (answer, error) in zip(rows.tolist(), answers, strict=True):
+        if error is None:
+            good.append(number)
+            made.append(answer)
+        else:
+            failures.append((number, error))
+    return np.array(good, np.int64), made, failures
 
 
 def _setup(operator: Operator, device: str) -> Any:

@@ -21,7 +21,9 @@ from weft.errors import redact
 from weft.pipelines.batch import COUNT, ENVELOPE, INDEX, KEY, PARENT, SOURCE, Batch, concat_batches
 from weft.pipelines.connector import Chunk, Source, Split
 from weft.pipelines.engines.allocator import tune_allocator
+from weft.pipelines.engines.aside import put_aside
 from weft.pipelines.engines.books import Count, Outcomes, new_books
+from weft.pipelines.engines.claims import Claims
 from weft.pipelines.engines.expand import ExpandRunner
 from weft.pipelines.engines.grouping import GroupRunner
 from weft.pipelines.engines.kept import Kept, cut_to_limit, keep, read_kept
@@ -73,18 +75,22 @@ class Unit:
 
 @dataclass(frozen=True)
 class Target:
-    """Where one write stages: the tokens of the dataset, of its ledger and of its errors."""
+    """Where one write stages: the tokens of the dataset, of its ledger and of its errors; of a
+    backfill, which stages no ledger, the folder that its outcomes are put into."""
 
     token: Mapping[str, Any]
     ledger: Mapping[str, Any] | None = None
     errors: Mapping[str, Any] | None = None
+    aside: str | None = None
 
 
 @dataclass(frozen=True)
 class Context:
     """What workers must know of the run: its id, where receipts go, where writes stage.
 
-    `folder` is where exchanges keep rows, `kept` what they kept in earlier phases.
+    `folder` is where exchanges keep rows, `kept` what they kept in earlier phases. With `claims`
+    a worker begins with a unit only if they give it to it. The driver
+    notes in `incidents` what went wrong on the way and was got over.
     """
 
     run: str
@@ -92,6 +98,8 @@ class Context:
     targets: Mapping[str, Target] = field(default_factory=dict)
     folder: str | None = None
     kept: Files = field(default_factory=dict)
+    claims: Claims | None = None
+    incidents: list[str] = field(default_factory=list)
 
 
 class Cargo:
@@ -297,18 +305,14 @@ class StageWorker:
         table = pa.concat_tables([b.to_arrow(schema) for b in batches]) if batches else None
         staged = step.action.sink.stage(target.token, table) if table else []
         written: dict[str, Any] = {"staged": staged, "rows": table.num_rows if table else 0}
-        if target.ledger is not None and target.errors is not None:
-            from weft.pipelines import tables  # imports lance
-
+        if target.ledger is not None or target.aside is not None:
             mine = self.plan.upstream(step.id) | {
                 p.node for s in self.plan.upstream(step.id) for p in self.plan.step(s).predicates
             }
             outcomes = [o for o in work.outcomes if o.node in mine]
             read = cargo.unit.read if self._reads(cargo.unit) else None
             ledger = ledger_table(step.id, batches, outcomes, read)
-            written["ledger"] = tables.stage(target.ledger, ledger) if ledger.num_rows else []
-            errors = errors_table(self.plan, outcomes)
-            written["errors"] = tables.stage(target.errors, errors) if errors.num_rows else []
+            written |= _note(target, ledger, errors_table(self.plan, outcomes))
         work.books[step.id].seconds += perf_counter() - started
         return written
 
@@ -366,6 +370,20 @@ def units_of(plan: Plan, rows: int, sources: Mapping[str, Source] | None = None)
         source = (sources or {}).get(step.id, step.action.source)
         for split in source.splits(rows):
             yield Unit(digest([plan.recipe, step.id, split.id]), step.id, split)
+
+
+def _note(target: Target, ledger: pa.Table, errors: pa.Table) -> dict[str, Any]:
+    """Stage a unit's ledger and its errors, or put them aside; what the receipt says of them."""
+    if target.aside is not None:
+        return {"aside": put_aside(target.aside, ledger, errors)}
+    from weft.pipelines import tables  # imports lance
+
+    assert target.ledger is not None
+    assert target.errors is not None
+    return {
+        "ledger": tables.stage(target.ledger, ledger) if ledger.num_rows else [],
+        "errors": tables.stage(target.errors, errors) if errors.num_rows else [],
+    }
 
 
 def _ended(keys: Sequence[str], sources: Sequence[str]) -> pa.Table:

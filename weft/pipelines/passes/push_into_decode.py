@@ -82,6 +82,8 @@ def _in_place(step: Step, following: Step) -> bool:
         and _same_ports(step.action, following.action)
         and step.action.on_error == following.action.on_error
         and step.resources == following.resources
+        and following.action.isolated is None
+        and following.action.row_seconds is None
     )
 
 

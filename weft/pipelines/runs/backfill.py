@@ -30,6 +30,7 @@ import pyarrow as pa
 from weft.pipelines import blobs, tables
 from weft.pipelines.batch import COUNT, ENVELOPE, INDEX, KEY, PARENT, SOURCE, Batch, Column
 from weft.pipelines.connector import Chunk, Sink, Source, Split
+from weft.pipelines.engines.aside import write_table
 from weft.pipelines.fields import Fields, fields_of
 from weft.pipelines.graph import (
     Apply,
@@ -49,14 +50,14 @@ from weft.pipelines.runs.changes import Changes
 from weft.pipelines.sites import Site
 from weft.pipelines.types import Encoded, Type
 
-STORED = "stored"
-"""The read of a backfill that begins at the dataset."""
+STORED = "(stored)"
+"""The read of a backfill that begins at the dataset; no step of a pipeline is called like that."""
 
-CUT_OFF = "differs"
+CUT_OFF = "(differs)"
 """The step that lets rows pass for which something came out otherwise than before."""
 
-_WAS = "{}__before"
-"""What the value of a column is called that the dataset has."""
+_FIELDS = "(fields)"
+"""The select at the end of a backfill."""
 
 
 @dataclass(frozen=True)
@@ -198,8 +199,8 @@ def _from_dataset(
     names = {name: stored.columns[changes.columns[above][name]] for name in columns}
     compared, first = _cut_off(case, stored, chain)
     for name in compared:
-        columns[_WAS.format(name)] = stored.types[name]
-        names[_WAS.format(name)] = name
+        columns[_was(name)] = stored.types[name]
+        names[_was(name)] = name
     nodes = [stored.read(columns, names)]
     for number, step in enumerate(chain):
         if compared and number == first:
@@ -241,10 +242,15 @@ def _cut_off(case: Case, stored: _Stored, chain: list[Step]) -> tuple[tuple[str,
     return (tuple(made), last + 1) if same and not later else ((), 0)
 
 
+def _was(name: str) -> str:
+    """What the value of a column is called that the dataset has: like no column of anybody."""
+    return f"before_{digest(name)}"
+
+
 def _differs(after: Node, compared: Sequence[str]) -> Node:
     """The node that drops rows for which nothing came out otherwise."""
     pairs = [(f"now_{i}", name) for i, name in enumerate(compared)]
-    pairs += [(f"before_{i}", _WAS.format(name)) for i, name in enumerate(compared)]
+    pairs += [(f"before_{i}", _was(name)) for i, name in enumerate(compared)]
     types = Fields({port: after.columns[name].or_null() for port, name in pairs})
     return _node(CUT_OFF, Apply(Differs(types), tuple(pairs), ()), (after.id,), after.columns)
 
@@ -295,10 +301,11 @@ def _source_node(
             source = source.only(pa.array(keys[step.id], pa.string()))
         columns = {name: kind for name, kind in step.columns.items() if name in needed}
         return _node(step.id, Read(source), (), columns)
-    if len(inputs) == 1 and isinstance(step.action, Apply | Where | WithColumns):
+    if len(inputs) == 1 and isinstance(step.action, Apply | Where | WithColumns | Select):
         return _after(nodes[inputs[0]], step)
-    there = {name for i in inputs for name in nodes[i].columns} | step.makes()
-    columns = {name: kind for name, kind in step.columns.items() if name in there}
+    # Another column may be of another type here: what makes it what it is does not run.
+    chosen = {*needed} | step.makes()
+    columns = {name: kind for name, kind in step.columns.items() if name in chosen}
     return _node(step.id, step.action, inputs, columns)
 
 
@@ -314,7 +321,7 @@ def _after(before: Node, step: Step) -> Node:
 
 def _ending(last: Node, write: Step, changes: Changes) -> list[Node]:
     columns = {name: write.columns[name] for name in changes.fields}
-    select = _node("fields", Select(changes.fields), (last.id,), columns)
+    select = _node(_FIELDS, Select(changes.fields), (last.id,), columns)
     return [select, _node(write.id, Write(Values(write.id)), (select.id,), columns)]
 
 
@@ -324,7 +331,7 @@ def _node(name: str, action: Any, inputs: tuple[str, ...], columns: Mapping[str,
 
 @dataclass(frozen=True)
 class Differs(Filter):
-    """Whether a value is not the one that the dataset has: null is null, NaN is NaN."""
+    """Whether a value is not the one that the dataset has: NaN is NaN, 0.0 is not -0.0."""
 
     reads: Fields = field(default_factory=Fields)
     version = "1"
@@ -341,9 +348,9 @@ def _equal(now: Any, before: Any) -> bool:
     if now is None or before is None:
         return now is before
     if isinstance(now, np.ndarray):
-        nan = now.dtype.kind in "fc"
-        return bool(np.array_equal(now, before, equal_nan=nan))
-    return bool(now == before or (now != now and before != before))  # noqa: PLR0124  NaN
+        return bool(now.shape == before.shape and now.tobytes() == before.tobytes())
+    same = now == before or (now != now and before != before)  # noqa: PLR0124  NaN
+    return bool(same) and repr(now) == repr(before)  # 0.0 == -0.0, in a list too
 
 
 @dataclass(frozen=True)
@@ -424,6 +431,5 @@ class Values(Sink):
     def stage(self, token: Mapping[str, Any], table: pa.Table) -> list[dict[str, Any]]:
         path = Path(token["folder"], f"{secrets.token_hex(8)}.arrow")
         own = [n for n in table.schema.names if n == KEY or n not in ENVELOPE]
-        with pa.ipc.new_file(str(path), table.select(own).schema) as file:
-            file.write_table(table.select(own))
+        write_table(path, table.select(own))
         return [{"file": str(path), "rows": table.num_rows}]

@@ -17,7 +17,7 @@ says what it means. One that was accepted (``weft accept``) is none.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from weft.pipelines.graph import Apply
 from weft.pipelines.plan import Plan, Step
@@ -45,7 +45,8 @@ class Changes:
         steps: the steps that differ, in order, without those that decide which rows there are.
         own: of these, those that themselves are new or changed; the others read what changed.
         asked: names that steps had, of which the rows that ended there are processed again.
-        names: names that steps have now, by those that they had.
+        names: what the steps are called now that are still there, by the names that they had; one
+            that only reads something else is still there.
         reasons: by step that differs or is gone, why, for people.
     """
 
@@ -72,14 +73,18 @@ def compare(plan: Plan, write: Step, before: Recipes, accepted: Accepted = ()) -
     now = derive(plan, write, kept)
     if (why := _moulded_otherwise(before, now.recipes)) is not None:
         return why
+    if (step := _back(before, now.recipes, kept)) is not None:
+        return f"{step} is again as it was, but some rows were made with other code of it"
     had = {s.recipe for s in before.steps}
     differ = [s for s in now.recipes.steps if s.recipe not in had]
     own = frozenset(s.id for s in differ if s.alone not in {b.alone for b in before.steps})
-    lenient = any(_policy(plan.step(s.id)) == "new-rows-only" for s in now.recipes.steps)
+    lenient = _lenient(plan, write, kept, now.recipes)
     fields = tuple(
         name
         for name in write.columns
-        if not _current(now.recipes.fields[name][0], before.fields.get(name, ()), lenient=lenient)
+        if not _current(
+            now.recipes.fields[name][0], before.fields.get(name, ()), lenient=name in lenient
+        )
     )
     return Changes(
         recipes=_stamped(plan, write, before, kept),
@@ -89,7 +94,7 @@ def compare(plan: Plan, write: Step, before: Recipes, accepted: Accepted = ()) -
         steps=tuple(s.id for s in differ),
         own=own,
         asked=frozenset(_asked(before, now.recipes)),
-        names=_names(before, now.recipes, write),
+        names=_names(before, now.recipes),
         reasons=_reasons(before, now.recipes, differ, own),
     )
 
@@ -103,8 +108,8 @@ def behind(plan: Plan, properties: Mapping[str, str]) -> bool:
     """Whether a dataset has rows of an older make that `plan` does not leave as they are."""
     if PROPERTY not in properties:
         return False
-    mixed = any(len(made) > 1 for made in Recipes.from_json(properties[PROPERTY]).fields.values())
-    return mixed and not any(_policy(step) == "new-rows-only" for step in plan.steps)
+    older = Recipes.from_json(properties[PROPERTY]).older
+    return bool(older) and not any(_policy(step) == "new-rows-only" for step in plan.steps)
 
 
 def _policy(step: Step) -> str:
@@ -128,16 +133,27 @@ def _kept_versions(plan: Plan, write: Step, before: Recipes, accepted: Accepted)
 
 
 def _stamped(plan: Plan, write: Step, before: Recipes, kept: Mapping[str, str]) -> Recipes:
-    """The recipes after a run: of fields that rows of an older make keep, the older ones too."""
-    mixed = [s for s in kept if _policy(plan.step(s)) == "new-rows-only"]
-    true = derive(plan, write).recipes
-    if not mixed:
-        lasting = {n: f for n, f in before.fields.items() if len(f) > 1}
-        same = {n: f for n, f in lasting.items() if n in true.fields and true.fields[n][0] in f}
-        return older(true, same)
-    with_old = derive(plan, write, kept).recipes
+    """The recipes after a run: of fields that rows of an older make keep, the older ones too, and
+    of steps that some rows went through as they were, the older one: it is asked again when all
+    are to be of one make."""
+    mixed = {s: v for s, v in kept.items() if _policy(plan.step(s)) == "new-rows-only"}
+    true, with_old = derive(plan, write).recipes, derive(plan, write, mixed).recipes
     differ = {n for n, f in true.fields.items() if f != with_old.fields[n]}
-    return older(true, {n: f for n, f in before.fields.items() if n in differ})
+    made = older(true, {n: f for n, f in before.fields.items() if n in differ})
+    return replace(made, steps=with_old.steps, older=tuple(mixed))
+
+
+def _back(before: Recipes, now: Recipes, kept: Mapping[str, str]) -> str | None:
+    """A step that is as it was for the oldest rows, while others went through a newer make."""
+    recipes = {s.recipe for s in before.steps if s.id in before.older}
+    return next((s.id for s in now.steps if s.recipe in recipes and s.id not in kept), None)
+
+
+def _lenient(plan: Plan, write: Step, kept: Mapping[str, str], now: Recipes) -> set[str]:
+    """The fields that depend on a step whose values may be of an older make."""
+    steps = [s.id for s in now.steps if s.operator and _policy(plan.step(s.id)) != "recompute"]
+    other = derive(plan, write, {**kept, **dict.fromkeys(steps, "another")}).recipes
+    return {name for name, made in other.fields.items() if made != now.fields[name]}
 
 
 def _current(recipe: str, before: tuple[str, ...], *, lenient: bool) -> bool:
@@ -172,11 +188,18 @@ def _asked(before: Recipes, now: Recipes) -> Iterator[str]:
             yield step.id
 
 
-def _names(before: Recipes, now: Recipes, write: Step) -> dict[str, str]:
-    """What steps that are as they were are called now, if otherwise."""
-    names = {s.recipe: s.id for s in now.steps}
-    kept = {s.id: names[s.recipe] for s in before.steps if s.recipe in names}
-    return {old: new for old, new in kept.items() if old != new}
+def _names(before: Recipes, now: Recipes) -> dict[str, str]:
+    """What the old steps are called now: those that are as they were, then those that do the same
+    with something else. The others are gone."""
+    same = {s.recipe: s.id for s in now.steps}
+    found = {s.id: same[s.recipe] for s in before.steps if s.recipe in same}
+    free = [s for s in now.steps if s.id not in found.values()]
+    for step in before.steps:
+        twin = next((s for s in free if s.alone == step.alone), None)
+        if step.id not in found and twin is not None:
+            free.remove(twin)
+            found[step.id] = twin.id
+    return found
 
 
 def _reasons(

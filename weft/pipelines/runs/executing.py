@@ -107,7 +107,8 @@ class Executor:
             journal.kept_path.mkdir(exist_ok=True)
             rows = sum(u.split.rows for u in units)
             tally = Tally(plan, receipts[name], rows)
-            self.listener.notice(f"Computing anew: {filling.backfills[name]}.")
+            work = replace(filling.backfills[name], rows=rows)
+            self.listener.notice(f"Computing anew: {work}.")
             self.listener.started(plan, context.run, rows, tally.reached)
             mine = replace(context, targets=filling.target(name, journal))
             self._run(plan, units, mine, tally)
@@ -115,7 +116,6 @@ class Executor:
             order = {unit.id: number for number, unit in enumerate(units)}
             tally.receipts.sort(key=lambda r: order[r["unit"]])  # values in the order of the rows
             balance(plan, tally.books, rows, tally.written())
-            work = filling.backfills[name]
             failed, written = failures(tally.books), tally.written()[name]
             done = Recomputed(work.fields, rows, written, failed, work.stored, tally.books)
             found[name] = done

@@ -98,15 +98,18 @@ class Filling:
             found[write.id] = {recipes.PROPERTY: made.to_json()}
         return found
 
+    def units(self, cluster: Cluster) -> list[list[Unit]]:
+        """The units of each backfill, which the journal has before any of them runs: what a row
+        of the source is later, another run sees to."""
+        plans = (compile_plan(work.graph, cluster) for work in self.backfills.values())
+        return [cut(plan, cluster) for plan in plans]
+
     def parts(self, journal: Journal, cluster: Cluster) -> Iterator[tuple[str, Plan, list[Unit]]]:
-        """Of each backfill its write, its plan and its units, which are written down once."""
+        """Of each backfill its write, its plan and its units, as they were written down."""
         for phase, (name, work) in enumerate(self.backfills.items(), 1):
-            plan = compile_plan(work.graph, cluster)
             units = journal.phase_units(phase)
-            if units is None:
-                units = cut(plan, cluster)
-                journal.begin_phase(phase, units)
-            yield name, plan, units
+            assert units is not None
+            yield name, compile_plan(work.graph, cluster), units
 
     def target(self, name: str, journal: Journal) -> dict[str, Target]:
         """Where the backfill of a write stages."""
@@ -117,12 +120,16 @@ class Filling:
         """What there is to sift, by write, when the backfills have run."""
         found = {}
         for name, fill in self.fills.items():
-            if fill.reshaped or fill.backfill or fill.changes.names:
-                work, changes = fill.backfill, fill.changes
-                ran = (work.steps, work.cut_off) if work else ((), ())
-                found[name] = Filled(
-                    changes.fields, *ran, changes.names, receipts.get(name, ()), fill.reshaped
-                )
+            work, changes = fill.backfill, fill.changes
+            found[name] = Filled(
+                fields=changes.fields,
+                steps=work.steps if work else (),
+                cut_off=work.cut_off if work else (),
+                names=changes.names,
+                above={s.id: s.above for s in changes.recipes.steps},
+                receipts=receipts.get(name, ()),
+                reshaped=fill.reshaped,
+            )
         return found
 
 

@@ -35,7 +35,7 @@ import weft
 from weft.errors import Busy, Refused
 from weft.pipelines import erasing, tables
 from weft.pipelines.batch import KEY, SOURCE
-from weft.pipelines.engines.ledger import ERRORS_SCHEMA
+from weft.pipelines.engines.ledger import as_errors
 from weft.pipelines.engines.sealed import read_json, sealed_json
 from weft.pipelines.runs import sums, traces
 from weft.pipelines.runs.family import LINE, NAME, family
@@ -385,7 +385,7 @@ def _erase_errors(uri: str, lines: pl.DataFrame, scrubber: Scrubber) -> erasing.
     messages = pl.Series([scrubber.text(m) for m in after["message"]], dtype=pl.String)
     after = after.with_columns(message=messages)
     if not after.equals(before):
-        erasing.replace_rows(uri, after.to_arrow().cast(ERRORS_SCHEMA))
+        erasing.replace_rows(uri, as_errors(after.to_arrow()))
     erased = erasing.erase(uri, [], _tags(uri))
     return replace(erased, rows=len(before) - len(after))
 

@@ -16,18 +16,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
-import pyarrow as pa
 
 from weft.pipelines import tables
-from weft.pipelines.batch import KEY, PARENT, SOURCE
+from weft.pipelines.batch import KEY
 from weft.pipelines.connector import Source
 from weft.pipelines.graph import Read
 from weft.pipelines.plan import Plan, Step
 from weft.pipelines.runs.backfill import Case, backfill
 from weft.pipelines.runs.base import Base, Everything, find_base, reshapes
 from weft.pipelines.runs.filling import Fill, Filling
-from weft.pipelines.runs.places import errors_uri, sink_of
-from weft.pipelines.runs.sifting import ledger_at
+from weft.pipelines.runs.listing import COUNTS, Lines, above, chosen, compare, lines_of, staying
+from weft.pipelines.runs.places import errors_uri, ledger_uri, sink_of
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,6 @@ class Increment:
         told = [f"{count:,} {what}" for what, count in self.counts.items() if count]
         source = ", ".join(told) or "nothing changed"
         return "; ".join([source, *self.filling.reasons])
-
-
-COUNTS = ("new", "changed", "deleted", "retried", "unchanged")
-"""What the rows of a source can be, compared with the ledger."""
 
 
 def find_increment(plan: Plan, *, retry_failed: bool = False) -> Increment | Everything:
@@ -87,18 +82,20 @@ def find_increment(plan: Plan, *, retry_failed: bool = False) -> Increment | Eve
         if listed is None:
             return Everything(f"{read.action.source.name} does not list its rows one by one")
         writes = [w for w in plan.writes() if read.id in plan.upstream(w.id)]
-        listing = pl.DataFrame(listed)
-        ledgers = {w.id: ledger_at(w, bases[w.id].run) for w in writes}
-        if any(map(_ambiguous, ledgers.values())) or not listing[KEY].is_unique().all():
+        ledgers = {w.id: _ledger(w, bases[w.id].run) for w in writes}
+        again = [_again(w, bases[w.id], ledgers[w.id], retry_failed) for w in writes]
+        differ = compare(listed, list(ledgers.values()), read.id, pl.concat(again))
+        if differ is None:
             source = read.action.source.name
             return Everything(f"some rows of {source}, or made of them, have the same key")
-        again = [_again(w, bases[w.id], ledgers[w.id], retry_failed) for w in writes]
-        first = ledgers[writes[0].id]
-        todo, removed[read.id], seen = _compare(listing, _roots(first, read.id), pl.concat(again))
-        sources[read.id] = read.action.source.only(todo.to_arrow().cast(pa.string()))
-        counts = {name: counts[name] + seen[name] for name in COUNTS}
+        removed[read.id] = differ.gone.to_list()
+        sources[read.id] = read.action.source.only(differ.todo)
+        counts = {name: counts[name] + differ.counts[name] for name in COUNTS}
         for write in writes:
-            stay[write.id][read.id] = _staying(ledgers[write.id], read.id, removed[read.id])
+            changes = bases[write.id].changes
+            if changes.fields or changes.steps:
+                lines = ledgers[write.id]
+                stay[write.id][read.id] = staying(lines, read.id, differ.gone).to_list()
     fills = {w.id: _fill(plan, w, bases[w.id], stay[w.id]) for w in plan.writes()}
     base = next(iter(bases.values())).run
     return Increment(base, sources, removed, counts, Filling(fills))
@@ -116,36 +113,22 @@ def _fill(plan: Plan, write: Step, base: Base, stay: Mapping[str, Sequence[str]]
     return Fill(base.version, base.recipes, base.accepted, base.changes, reshaped, work)
 
 
-def _staying(ledger: pl.DataFrame, read: str, removed: Sequence[str]) -> Sequence[str]:
-    """Rows of the source of which something is in the dataset, and stays."""
-    mine = pl.col(PARENT).is_null() & (pl.col("read") == read)
-    there = ledger.filter(mine & pl.col("outcome").is_in(["kept", "expanded"]))[KEY].unique()
-    gone = pl.Series(removed, dtype=pl.String)
-    return there.filter(~there.is_in(gone.implode())).to_list()
+def _ledger(write: Step, run: str) -> Lines:
+    state = sink_of(write).state
+    assert state is not None
+    return lines_of(ledger_uri(state), run)
 
 
-def _again(write: Step, base: Base, ledger: pl.DataFrame, retry_failed: bool) -> pl.DataFrame:
+def _again(write: Step, base: Base, ledger: Lines, retry_failed: bool) -> pl.Series:
     """Rows of the source to process again, though they are as they were."""
+    if not base.changes.asked and not retry_failed:
+        return pl.Series(KEY, [], pl.String)
     ended = pl.col("outcome").is_in(["dropped", "failed"])
     again = ended & pl.col("step").is_in(list(base.changes.asked))
     if retry_failed:
         nulled = _nulled(write, base.run)
         again |= (pl.col("outcome") == "failed") | pl.col(KEY).is_in(nulled.implode())
-    return _above(ledger, ledger.filter(again).select(KEY, PARENT))
-
-
-def _roots(ledger: pl.DataFrame, read: str) -> pl.DataFrame:
-    """The rows that came by `read`; one whose children were brought back to it is there twice."""
-    mine = pl.col(PARENT).is_null() & (pl.col("read") == read)
-    return ledger.filter(mine).select(KEY, SOURCE).unique()
-
-
-def _ambiguous(ledger: pl.DataFrame) -> bool:
-    """Whether a key does not tell which row it names."""
-    kept = ledger.filter(pl.col("outcome") == "kept")[KEY]
-    # A row that got its children back is there twice: as their parent, and kept.
-    rows = ledger.select(KEY, SOURCE, PARENT, "read").unique()
-    return kept.n_unique() < len(kept) or rows[KEY].n_unique() < len(rows)
+    return above(ledger, chosen(ledger, again, ["outcome", "step"]))
 
 
 def _nulled(write: Step, run: str) -> pl.Series:
@@ -154,30 +137,3 @@ def _nulled(write: Step, run: str) -> pl.Series:
     assert state is not None
     found = tables.read(errors_uri(state), f"run-{run}", [KEY], "outcome = 'nulled'")
     return pl.DataFrame(found)[KEY]
-
-
-def _above(ledger: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
-    """The rows of the source that rows are or were made of."""
-    roots = [found.filter(pl.col(PARENT).is_null()).select(KEY)]
-    while len(found := found.filter(pl.col(PARENT).is_not_null())):
-        above = found.select(pl.col(PARENT).alias(KEY)).unique()
-        found = above.join(ledger.select(KEY, PARENT), on=KEY)
-        roots.append(found.filter(pl.col(PARENT).is_null()).select(KEY))
-    return pl.concat(roots).unique()
-
-
-def _compare(
-    listing: pl.DataFrame, done: pl.DataFrame, retry: pl.DataFrame
-) -> tuple[pl.Series, list[str], dict[str, int]]:
-    """Keys to process, keys whose rows go, and how many rows of the source are what."""
-    both = listing.join(done, on=KEY, how="left", suffix="_done", maintain_order="left")
-    was = pl.col(f"{SOURCE}_done")
-    new = both.filter(was.is_null())[KEY]
-    changed = both.filter(was != pl.col(SOURCE))[KEY]
-    same = both.filter(was == pl.col(SOURCE))
-    retried = same.join(retry, on=KEY, how="semi")[KEY]
-    deleted = done.join(listing, on=KEY, how="anti")[KEY]
-    todo = pl.concat([new, changed, retried])
-    counts = (len(new), len(changed), len(deleted), len(retried), len(same) - len(retried))
-    gone = pl.concat([changed, deleted, retried]).to_list()
-    return todo, gone, dict(zip(COUNTS, counts, strict=True))

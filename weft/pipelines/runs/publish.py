@@ -4,10 +4,11 @@ A run that processed everything replaces what was there; an incremental one take
 the rows that changed. Either is one commit.
 
 For each write the errors table and the ledger are committed first and the dataset last. When all
-is committed the tags move: those of ledgers and errors, then the datasets', one right after the
-other. Every step can be repeated: a run that is found committed is not committed again, a tag
-that is there stays. So a driver that dies anywhere in between is resumed by doing all of it once
-more, and readers at `latest` of a dataset see whole runs only.
+is committed gates judge it, see `weft.pipelines.gates.judging`. If all pass the tags move: those
+of ledgers and errors, then the datasets', one right after the other. Every step can be repeated:
+a run that is found committed is not committed again, a tag that is there stays. So a driver that
+dies anywhere in between is resumed by doing all of it once more, and readers at `latest` of a
+dataset see whole runs only.
 
 No transaction spans tables, so between the first dataset's move and the last one's a reader of
 several sees two runs, and goes on to see them if the driver dies there, until it is resumed. The
@@ -17,39 +18,25 @@ at that ``run-<id>`` a reader has them as one run left them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from weft.errors import DefinitionError
 from weft.pipelines import origins, tables
-from weft.pipelines.batch import KEY, PARENT, SOURCE
-from weft.pipelines.connector import Sink
 from weft.pipelines.engines.ledger import ERRORS_SCHEMA, LEDGER_SCHEMA
 from weft.pipelines.engines.receipts import Receipt
 from weft.pipelines.engines.worker import Target, dataset_schema
 from weft.pipelines.fragments import content
+from weft.pipelines.gates.judging import Candidate, judge, withhold
 from weft.pipelines.graph import Write
 from weft.pipelines.plan import Plan, Step
+from weft.pipelines.runs import sums
 from weft.pipelines.runs.lease import Lease
-
-
-def sink_of(step: Step) -> Sink:
-    """The sink of a write."""
-    assert isinstance(step.action, Write)
-    return step.action.sink
-
-
-def ledger_uri(state: str) -> str:
-    """The ledger in a dataset's state folder."""
-    return str(Path(state) / "ledger.lance")
-
-
-def errors_uri(state: str) -> str:
-    """The errors table in a dataset's state folder."""
-    return str(Path(state) / "errors.lance")
+from weft.pipelines.runs.places import errors_uri, ledger_uri, sink_of
+from weft.pipelines.runs.sifting import Filled, Sifted, sift
+from weft.pipelines.tags import whole_tags
 
 
 def prepare(plan: Plan) -> dict[str, Target]:
@@ -67,6 +54,17 @@ def prepare(plan: Plan) -> dict[str, Target]:
     return targets
 
 
+def drifted(plan: Plan, targets: Mapping[str, Target]) -> str | None:
+    """A dataset whose columns would be of other types now than `targets` were made ready for: the
+    source has changed since."""
+    for step in plan.writes():
+        token = targets[step.id].token
+        schema = dataset_schema(plan, step)
+        if "schema" in token and token["schema"] != schema.serialize().to_pybytes().hex():
+            return sink_of(step).uri
+    return None
+
+
 def overtaken(targets: Mapping[str, Target], run: str) -> str | None:
     """A table that `run` can never commit to, as something else changed its rows after `targets`
     were made ready, or took it away. Looks at targets with a ledger, which are all tables."""
@@ -82,19 +80,26 @@ def publish(
     run: str,
     targets: Mapping[str, Target],
     receipts: Sequence[Receipt],
-    properties: Mapping[str, str],
+    properties: Mapping[str, Mapping[str, str]],
     *,
     leases: Sequence[Lease],
     base: str | None = None,
     removed: Mapping[str, Sequence[str]] | None = None,
+    filled: Mapping[str, Filled] | None = None,
+    folder: Path | None = None,
 ) -> dict[str, int]:
-    """Commit and tag every write of a run; returns the versions by write.
+    """Commit, judge and tag every write of a run; returns the versions by write.
+
+    `properties` are what each write's version says of itself. What gates find is noted in
+    `folder`, the run's own.
 
     With a `base`, the rows of that run stay, except for those `removed`, which are the keys of
-    rows of each read: they go with everything that was made of them.
+    rows of each read: they go with everything that was made of them. The rows that stay change
+    as the backfills say that are `filled`, by write.
 
     Raises:
         CommitConflict: somebody else committed to a dataset in between.
+        GateFailed: a dataset is not as expected, so that none is shown.
         Busy: a lease was lost.
     """
     versions: dict[str, int] = {}
@@ -102,22 +107,42 @@ def publish(
     for step in plan.writes():
         target = targets[step.id]
         _check(leases)
-        gone = None if base is None else keys_to_remove(plan, step, base, removed or {})
-        commit_errors(step, run, target, receipts, properties, base=base, removed=gone)
+        sifted = None
+        if base is not None:
+            sifted = sift(plan, step, base, removed or {}, (filled or {}).get(step.id))
+        commit_errors(step, run, target, receipts, sifted)
+        _check(leases)
         if target.ledger is not None:
-            ledger = _staged(receipts, step.id, "ledger")
-            tables.commit(target.ledger, ledger, run, properties, removed=gone)
+            _commit_ledger(run, target.ledger, _staged(receipts, step.id, "ledger"), sifted)
         staged = _staged(receipts, step.id, "staged")
-        noted[step.id] = {**properties, **origins.properties(plan, step)}
+        noted[step.id] = {**properties[step.id], **origins.properties(plan, step)}
         sink = sink_of(step)
-        versions[step.id] = sink.commit(target.token, staged, run, noted[step.id], removed=gone)
+        gone = None if sifted is None else sifted.gone
+        new = None if sifted is None else sifted.replacement
+        _check(leases)
+        versions[step.id] = sink.commit(
+            target.token, staged, run, noted[step.id], removed=gone, replacement=new
+        )
     _check(leases)
+    candidates = [c for s in plan.writes() for c in _candidates(s, versions[s.id], noted[s.id])]
+    judgement = judge(candidates, run, folder)
+    _check(leases)  # judging may have taken long
+    if judgement.failed:
+        raise withhold(candidates, run, judgement)
     for step in plan.writes():
         if (state := sink_of(step).state) is not None:
             for uri in (errors_uri(state), ledger_uri(state)):
-                tables.tag(uri, tables.version_of(uri, run), run, {})
+                version = tables.version_of(uri, run)
+                sums.note(uri, version)
+                _check(leases)
+                with whole_tags(uri, ("latest", f"run-{run}")):
+                    tables.tag(uri, version, run, {})
     for step in plan.writes():
-        sink_of(step).publish(versions[step.id], run, noted[step.id])
+        said = {**noted[step.id], **judgement.properties(step.id)}
+        sink = sink_of(step)
+        _check(leases)
+        with whole_tags(sink.uri, ("latest", f"run-{run}")) if sink.state else nullcontext():
+            sink.publish(versions[step.id], run, said)
     return versions
 
 
@@ -126,47 +151,40 @@ def commit_errors(
     run: str,
     target: Target,
     receipts: Sequence[Receipt],
-    properties: Mapping[str, str],
-    *,
-    base: str | None = None,
-    removed: Sequence[str] | None = None,
+    sifted: Sifted | None = None,
 ) -> None:
     """Commit the errors of a run, published or not: it is where people look for what went wrong.
 
-    They are few, so they are always written whole: those of `base` that stay, and the new ones.
+    They are few, so they are always written whole: those that stay, and the new ones.
     """
     if target.errors is None:
         return
     staged = _staged(receipts, step.id, "errors")
-    if base is not None:
-        before = pl.DataFrame(tables.read(target.errors["uri"], f"run-{base}"))
-        stay = before.filter(~pl.col(KEY).is_in(pl.Series(removed, dtype=pl.String).implode()))
-        kept = stay.to_arrow().cast(ERRORS_SCHEMA)
-        staged = [*tables.stage(target.errors, kept), *staged]
-    tables.commit(target.errors, staged, run, properties)
+    if sifted is not None:
+        staged = [*tables.stage(target.errors, sifted.errors), *staged]
+    tables.commit(target.errors, staged, run, {})
 
 
-def keys_to_remove(
-    plan: Plan, write: Step, base: str, removed: Mapping[str, Sequence[str]]
-) -> list[str]:
-    """The keys in the ledger of `write`, at run `base`, of rows and all that was made of them."""
-    above = plan.upstream(write.id)
-    roots = [key for read, keys in removed.items() if read in above for key in keys]
-    family = pl.Series(KEY, roots, dtype=pl.String)
-    found = [family]
-    children = ledger_at(write, base).filter(pl.col(PARENT).is_not_null())
-    while len(family):
-        family = children.filter(pl.col(PARENT).is_in(family.implode()))[KEY].unique()
-        found.append(family)
-    return pl.concat(found).unique().to_list()
+def _commit_ledger(
+    run: str,
+    token: Mapping[str, Any],
+    staged: Sequence[Mapping[str, Any]],
+    sifted: Sifted | None,
+) -> None:
+    if sifted is None:
+        tables.commit(token, staged, run, {})
+    else:
+        staged = [*staged, *tables.stage(token, sifted.ledger)]
+        tables.commit(token, staged, run, {}, removed=sifted.lost)
 
 
-def ledger_at(write: Step, run: str) -> pl.DataFrame:
-    """The ledger of a write as `run` left it: what became of every row, and of which it came."""
-    state = sink_of(write).state
-    assert state is not None
-    columns = [KEY, SOURCE, PARENT, "outcome", "read"]
-    return pl.DataFrame(tables.read(ledger_uri(state), f"run-{run}", columns))
+def _candidates(write: Step, version: int, properties: Mapping[str, str]) -> Iterator[Candidate]:
+    """What gates judge of a write; nothing of one to a sink that keeps no versions."""
+    assert isinstance(write.action, Write)
+    sink = write.action.sink
+    if sink.state is not None:
+        beside = ledger_uri(sink.state), errors_uri(sink.state)
+        yield Candidate(write.id, write.action.gates, sink.uri, version, *beside, properties)
 
 
 def _open_to(run: str, token: Mapping[str, Any]) -> bool:

@@ -20,6 +20,7 @@ import weft
 from weft.errors import (
     DataError,
     GateFailed,
+    Held,
     Interrupted,
     OverBudget,
     PlanError,
@@ -49,7 +50,7 @@ from weft.pipelines.runs.increment import (
     find_increment,
 )
 from weft.pipelines.runs.journal import Journal, journal_of, journals, new_run_id, whoami
-from weft.pipelines.runs.lease import Held, Lease, hold, refuse_if_held
+from weft.pipelines.runs.lease import Lease, hold, refuse_if_held
 from weft.pipelines.runs.phases import exchanges
 from weft.pipelines.runs.places import sink_of
 from weft.pipelines.runs.result import Listener, RunResult
@@ -122,6 +123,8 @@ def run(
     while True:
         try:
             return _run(asked)
+        except sharing.Overtaken:  # what was looked at may not be so any more
+            continue
         except Held as held:
             if if_busy == "refuse":
                 raise
@@ -131,6 +134,7 @@ def run(
 
 
 def _run(asked: Asked) -> RunResult:
+    epochs = sharing.epochs(asked.pipeline.graph)  # before anything is looked at
     graph = asked.graph()
     plain = plain_plan(graph)
     with storage.told(_states(plain)):
@@ -146,7 +150,7 @@ def _run(asked: Asked) -> RunResult:
     asked.listener.engine_started(asked.engine, startup)
     attempt = _Attempt(asked, plain, compile_plan(graph, found), found, startup)
     with storage.told(attempt.states), ExitStack() as stack:
-        return attempt.run(execute, stack)
+        return attempt.run(execute, stack, epochs)
 
 
 def _share(asked: Asked, held: Held) -> None:
@@ -203,7 +207,7 @@ class _Attempt:
         self.states = _states(plan)
         self.leases: list[Lease] = []
 
-    def run(self, execute: Any, stack: ExitStack) -> RunResult:
+    def run(self, execute: Any, stack: ExitStack, epochs: Mapping[str, int]) -> RunResult:
         if not self.states:
             return self._run_without_journal(execute)
         run = new_run_id()
@@ -211,6 +215,7 @@ class _Attempt:
         label = run if old is None or self._given_up(old) else old.run
         for state in sorted(self.states):
             self.leases.append(stack.enter_context(hold(state, label)))
+        sharing.check_none_between(self.leases, epochs)
         old = unfinished(
             self.states[0], fresh=self.asked.fresh
         )  # again: whoever held the lease may have finished it
@@ -261,7 +266,9 @@ class _Attempt:
             self.listener.notice(left_out)
         for state in self.states[1:]:
             journal_of(state, run).begin({**about, "journal": str(journal.path)}, [])
-        journal.begin(about, units, found.removed if found else None)  # last: it makes it a run
+        later = filling.units(self.cluster)
+        removed = found.removed if found else None
+        journal.begin(about, units, removed, later)  # last: it makes it a run
         refilled: dict[str, list[Receipt]] = {name: [] for name in filling.backfills}
         return self._work(execute, _Job(journal, units, targets, [], about, filling, refilled))
 
@@ -284,7 +291,8 @@ class _Attempt:
         if limit is None or self.asked.fresh:
             return
         if found is None:
-            made = [tables.latest(sink_of(s).uri) for s in self.plan.writes() if self.states]
+            sinks = [sink_of(s) for s in self.plan.writes()]
+            made = [tables.latest(s.uri) for s in sinks if s.state is not None]
             if not any(m and m[1].get("weft.recipe") != self.plan.recipe for m in made):
                 return  # it would process all of them though nothing changed: it always does
         if (count := rows if found is None else found.recomputed) > limit:
@@ -360,7 +368,8 @@ class _Attempt:
         except GateFailed as error:
             gates = judged(journal.path)
             held = replace(result, state="gated", gates=gates, versions=dict(gates.versions))
-            self._set_state(journal, "gated", error=str(error), result=held.to_json())
+            with storage.despite(error):
+                self._set_state(journal, "gated", error=str(error), result=held.to_json())
             raise
         except DataError as error:  # it would be so again: a new run looks at the data anew
             with storage.despite(error):
@@ -381,9 +390,9 @@ class _Attempt:
     ) -> RunResult:
         done = replace(result, state="published", versions=versions)
         if journal is not None:
-            journal.drop_kept()  # first, so that nothing is left of a run that is published
-            sharing.drop_claims(journal)
             self._set_state(journal, "published", result=done.to_json())
+            journal.drop_kept()  # last: publishing again needs it; the next run drops what is left
+            sharing.drop_claims(journal)
         self.listener.finished(done)
         return done
 

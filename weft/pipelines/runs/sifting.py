@@ -17,7 +17,7 @@ from weft.pipelines import tables
 from weft.pipelines.batch import KEY, PARENT, SOURCE
 from weft.pipelines.connector import Replacement
 from weft.pipelines.engines.aside import read_aside
-from weft.pipelines.engines.ledger import ERRORS_SCHEMA, LEDGER_SCHEMA
+from weft.pipelines.engines.ledger import LEDGER_SCHEMA, as_errors
 from weft.pipelines.engines.receipts import Receipt
 from weft.pipelines.plan import Plan, Step
 from weft.pipelines.runs.places import errors_uri, ledger_uri, sink_of
@@ -27,14 +27,16 @@ from weft.pipelines.runs.places import errors_uri, ledger_uri, sink_of
 class Filled:
     """A backfill that has run: what it was to compute, and the receipts of its units.
 
-    `names` are those that steps have now, by those they had, and `reshaped` says whether the
-    dataset gets other columns, or values for those of rows that stay.
+    `names` are those that steps have now, by those they had, `above` the steps that the rows of
+    each came through, and `reshaped` says whether the dataset gets other columns, or values for
+    those of rows that stay.
     """
 
     fields: tuple[str, ...] = ()
     steps: tuple[str, ...] = ()
     cut_off: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    above: Mapping[str, Sequence[str]] = field(default_factory=dict)
     receipts: Sequence[Receipt] = ()
     reshaped: bool = False
 
@@ -72,7 +74,8 @@ def sift(
     before = pl.DataFrame(tables.read(errors_uri(_state(write)), f"run-{base}"))
     if filled is None:
         stay = before.filter(~_among(gone))
-        return Sifted(gone.to_list(), gone.to_list(), LEDGER_SCHEMA.empty_table(), _errors(stay))
+        gone_keys, errors = gone.to_list(), as_errors(stay.to_arrow())
+        return Sifted(gone_keys, gone_keys, LEDGER_SCHEMA.empty_table(), errors)
     return _Sieve(write, base, ledger, gone, filled).sifted(before)
 
 
@@ -85,6 +88,7 @@ class _Sieve:
         self.write, self.base, self.ledger, self.filled = write, base, ledger, filled
         ended, errors = read_aside(filled.receipts, write.id)
         there = ledger.filter(pl.col("outcome").is_in(["kept", "expanded"]) & ~_among(gone))
+        self.there = there[KEY].unique()
         known = pl.col("outcome").is_in(["dropped", "failed"]) & pl.col("step").is_in(filled.steps)
         self.ended = (
             pl.DataFrame(ended)
@@ -92,7 +96,7 @@ class _Sieve:
             .drop(PARENT, "read")
             .join(there.select(KEY, PARENT, "read").unique(KEY), on=KEY)
         )
-        self.said = pl.DataFrame(errors).filter(~_among(gone))
+        self.said = pl.DataFrame(errors).filter(_among(self.there))
         self.gone = pl.concat([gone, _family(ledger, self.ended[KEY])]).unique()
         self.replacement = Replacement(filled.fields, tuple(_files(filled.receipts, write.id)))
 
@@ -104,35 +108,51 @@ class _Sieve:
         ledger = pl.concat([named, self.ended.select(named.columns)])
         comes = ledger.to_arrow().cast(LEDGER_SCHEMA)
         replacement = self.replacement if self.filled.reshaped else None
-        return Sifted(gone, lost, comes, _errors(self._errors(errors)), replacement)
+        return Sifted(gone, lost, comes, as_errors(self._errors(errors).to_arrow()), replacement)
 
     def _renamed_rows(self) -> pl.DataFrame:
         """The ledger's rows of keys that ended at a step that is called otherwise now."""
-        whole = pl.DataFrame(LEDGER_SCHEMA.empty_table())
-        if not self.filled.names:
-            return whole
+        names = {old: new for old, new in self.filled.names.items() if old != new}
+        if not names:
+            return pl.DataFrame(LEDGER_SCHEMA.empty_table())
         rows = pl.DataFrame(tables.read(ledger_uri(_state(self.write)), f"run-{self.base}"))
-        old = rows.filter(pl.col("step").is_in([*self.filled.names]))[KEY]
+        old = rows.filter(pl.col("step").is_in([*names]))[KEY]
         stay = rows.filter(_among(old) & ~_among(self.gone))
-        return stay.with_columns(pl.col("step").replace(dict(self.filled.names)))
+        return stay.with_columns(pl.col("step").replace(names))
 
     def _errors(self, before: pl.DataFrame) -> pl.DataFrame:
         """The errors that stay, and those that come."""
-        again = self._asked_again(before) & (pl.col("outcome") == "nulled")
-        stay = before.filter(~_among(self.gone) & ~again)
-        stay = stay.with_columns(pl.col("step").replace(dict(self.filled.names)))
-        news = (pl.col("outcome") == "nulled") | _among(self.ended[KEY])
-        return pl.concat([stay, self.said.filter(news)], how="diagonal_relaxed")
+        names, nulled = dict(self.filled.names), pl.col("outcome") == "nulled"
+        lasting = before.filter(~nulled | pl.col("step").is_in([*names]))
+        lasting = lasting.with_columns(pl.col("step").replace(names))
+        ends, again = self._ends(), self._asked_again()
+        stay = lasting.filter(~_among(self.gone) & ~(nulled & (again | _among(ends[KEY]))))
+        above = lasting.filter(nulled & ~again).join(ends, on=KEY)
+        above = above.join(self._on_the_way(), on=["step", "end"], how="semi").drop("end")
+        news = self.said.filter(nulled | _among(self.ended[KEY]))
+        return pl.concat([stay, above, news], how="diagonal_relaxed")
 
-    def _asked_again(self, before: pl.DataFrame) -> pl.Expr:
+    def _asked_again(self) -> pl.Expr:
         """Which errors are of steps that ran again for their rows."""
         late = pl.col("step").is_in(self.filled.cut_off)
-        early = pl.col("step").is_in(self.filled.steps) & ~late
+        early = pl.col("step").is_in(self.filled.steps) & ~late & _among(self.there)
         if not self.filled.cut_off:
             return early
         table = self.replacement.table()
         passed = pl.Series(KEY, [], pl.String) if table is None else pl.Series(KEY, table[KEY])
-        return early | (late & _among(passed))
+        return early | (late & _among(pl.concat([passed, self.ended[KEY]])))
+
+    def _ends(self) -> pl.DataFrame:
+        """Rows that are dropped or fail, since now or as before, and the step where they do."""
+        ended = pl.col("outcome").is_in(["dropped", "failed"])
+        before = self.ledger.filter(ended & ~_among(self.gone) & ~_among(self.there))
+        found = before.select(KEY, end=pl.col("step").replace(dict(self.filled.names)))
+        return pl.concat([found, self.ended.select(KEY, end="step")])
+
+    def _on_the_way(self) -> pl.DataFrame:
+        """Each step, with each of those that rows that end there came through."""
+        pairs = [(step, end) for end, above in self.filled.above.items() for step in above]
+        return pl.DataFrame(pairs, schema={"step": pl.String, "end": pl.String}, orient="row")
 
 
 def ledger_at(write: Step, run: str) -> pl.DataFrame:
@@ -157,11 +177,6 @@ def _among(keys: pl.Series) -> pl.Expr:
 
 def _files(receipts: Iterable[Receipt], write: str) -> Iterable[str]:
     return (part["file"] for r in receipts for part in r["writes"][write]["staged"])
-
-
-def _errors(rows: pl.DataFrame) -> pa.Table:
-    missing = [pl.lit(None).alias(n) for n in ERRORS_SCHEMA.names if n not in rows.columns]
-    return rows.with_columns(missing).select(ERRORS_SCHEMA.names).to_arrow().cast(ERRORS_SCHEMA)
 
 
 def _state(write: Step) -> str:
