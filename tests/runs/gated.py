@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import lance
-import sinks
 
 import weft
 from weft.connectors import Files, Lance
 from weft.gates import FailedShare, NullShare, RowCount
 from weft.pipelines.gates import judging
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import sinks
 
 MOST_WORDS = 20
 """More are refused."""
