@@ -110,7 +110,7 @@ def stopped(pipeline: Any) -> None:
         pipeline.run(engine="local", listener=Stop())
     collector.collect()  # the engine ends what it had begun when nobody refers to it any more
     for thread in threading.enumerate():
-        if thread.name.startswith("weft-"):
+        if thread.name.startswith(("weft-task", "weft-stage")):
             thread.join(30)
 
 

@@ -81,9 +81,10 @@ def compact(uri: str, tags: Sequence[str], *, dry_run: bool = False) -> Compacti
             f"The newest version of {uri} has other rows than tag {tags[0]!r} names, so it is not "
             "compacted. Run the pipeline again, or go back: weft rollback."
         )
+    since = int(tables.open_table(uri).version)
     if not dry_run:
-        _move(uri, tags)
-        _merge_indices(uri, tags)
+        _move(uri, tags, since)
+        _merge_indices(uri, tags, since)
     dataset = tables.open_table(uri)
     plan, tasks = _plan(dataset)
     ids = {fragment.id for task in tasks for fragment in task.fragments}
@@ -101,7 +102,7 @@ def compact(uri: str, tags: Sequence[str], *, dry_run: bool = False) -> Compacti
         return found
     for task in tasks:
         _rewrite(uri, plan.read_version, task)
-        _move(uri, tags)
+        _move(uri, tags, since)
     dataset = tables.open_table(uri)
     return replace(found, version=int(dataset.version), after=len(dataset.get_fragments()))
 
@@ -124,13 +125,13 @@ def _operation(dataset: Any, version: int) -> str:
         return "Rewrite"
 
 
-def _move(uri: str, tags: Sequence[str]) -> None:
-    """What tags say stays."""
+def _move(uri: str, tags: Sequence[str], since: int) -> None:
+    """Move tags to the newest version, if nothing but a compaction wrote `since` a version that
+    has their rows. What they say stays."""
     dataset = tables.open_table(uri)
     there = dataset.tags.list()
     old = [t for t in tags if t in there and there[t]["version"] != dataset.version]
     if old:
-        since = min(there[tag]["version"] for tag in old)
         between = [v["version"] for v in dataset.versions() if v["version"] > since]
         if not all(_operation(dataset, number) in _SAME_ROWS for number in between):
             raise CommitConflict(
@@ -142,14 +143,14 @@ def _move(uri: str, tags: Sequence[str]) -> None:
                 dataset.tags.update(tag, dataset.version)
 
 
-def _merge_indices(uri: str, tags: Sequence[str]) -> None:
+def _merge_indices(uri: str, tags: Sequence[str], since: int) -> None:
     """Make each index one again: it has a part for every run, and Lance does not merge fragments
     of different parts."""
     dataset = tables.open_table(uri)
     names = [i.name for i in dataset.describe_indices() if len(i.segments) > 1]
     if names:
         dataset.optimize.optimize_indices(index_names=names, num_indices_to_merge=_SEGMENTS)
-        _move(uri, tags)
+        _move(uri, tags, since)
 
 
 def _plan(dataset: Any) -> tuple[Any, list[Any]]:
