@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
@@ -105,7 +106,8 @@ def test_a_changed_pipeline_is_refused(weft, photos: Path, work: Path) -> None:
 
 def test_a_failed_run_fails_again_and_starts_fresh(weft, answer, photos: Path, work: Path) -> None:
     interrupted(weft, work)
-    assert "26 is too wide" in weft("resume", "chosen.lance", code=1).stderr
+    said = weft("resume", "chosen.lance", code=1).stderr
+    assert re.search("2[6-9] is too wide", said)  # whichever of two threads comes to one first
     assert answer("runs", "chosen.lance")["runs"][0]["state"] == "failed"
     for wide in photos.glob("p00[6-9].jpg"):
         wide.unlink()
@@ -127,7 +129,7 @@ def test_a_run_that_python_started(weft, photos: Path, work: Path) -> None:
     text = (work / "tiny.py").read_text().replace("> 40", "> 25")
     (work / "tiny.py").write_text(text)
     interrupted_by_python = load("tiny.py:chosen", {"on_error": "raise"})[0]
-    with pytest.raises(Exception, match="26 is too wide"):
+    with pytest.raises(Exception, match=r"2[6-9] is too wide"):
         interrupted_by_python.run(engine="local")
     said = weft("resume", "chosen.lance", code=2).stderr
     assert "was started from Python. Run the same pipeline there again" in said

@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import lance
 from lance.dataset import Tags
@@ -30,9 +31,6 @@ from weft.pipelines.runs import work
 
 ONE = Cluster((Machine(cpus=1),))
 """One unit at a time, so that a run takes the same steps each time."""
-
-work._SMALL = 1
-"""Units of few rows, so that even an increment has several."""
 
 STEPS = (
     (lance.LanceDataset, "commit"),
@@ -75,8 +73,9 @@ def verses(source: str, out: str) -> Any:
 
 
 def run(source: str, out: str) -> Any:
-    """Run `verses` to its end."""
-    return verses(source=source, out=out).run(engine="local", cluster=ONE)
+    """Run `verses` to its end, in units of few rows, so that even an increment has several."""
+    with mock.patch.object(work, "_SMALL", 1):
+        return verses(source=source, out=out).run(engine="local", cluster=ONE)
 
 
 class Fate:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from weft.pipelines import tables
+from weft.pipelines.fence import check_fence
 from weft.pipelines.fragments import written
 
 _EVER = timedelta(days=36_500)
@@ -72,6 +73,7 @@ def orphans(uri: str) -> Iterator[Orphan]:
 
 def remove(files: Collection[Orphan]) -> None:
     """Remove files, and folders of media and of indices that are empty then."""
+    check_fence()
     for file in files:
         file.path.unlink(missing_ok=True)
     for folder in {file.path.parent for file in files}:
@@ -105,6 +107,7 @@ def drop_versions(uri: str, versions: Sequence[int]) -> int:
     """
     if not versions:
         return 0
+    check_fence()
     stats = tables.open_table(uri).cleanup_old_versions(
         versions=list(versions), error_if_tagged_old_versions=False, delete_unverified=False
     )
@@ -133,6 +136,7 @@ def untag(uri: str, names: Collection[str]) -> None:
     Raises:
         DefinitionError: there is no such table.
     """
+    check_fence()
     tags = tables.open_table(uri).tags
     for name in sorted(set(names) & set(tags.list())):
         tags.delete(name)

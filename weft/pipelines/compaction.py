@@ -27,6 +27,7 @@ import pyarrow as pa
 from weft.errors import BooksError, CommitConflict, Refused
 from weft.pipelines import blobs, tables
 from weft.pipelines.batch import KEY
+from weft.pipelines.fence import check_fence
 from weft.pipelines.fragments import content, written
 from weft.pipelines.restoring import restore
 from weft.pipelines.tags import whole_tags
@@ -132,6 +133,7 @@ def _move(uri: str, tags: Sequence[str], since: int) -> None:
     there = dataset.tags.list()
     old = [t for t in tags if t in there and there[t]["version"] != dataset.version]
     if old:
+        check_fence()
         between = [v["version"] for v in dataset.versions() if v["version"] > since]
         if not all(_operation(dataset, number) in _SAME_ROWS for number in between):
             raise CommitConflict(
@@ -149,6 +151,7 @@ def _merge_indices(uri: str, tags: Sequence[str], since: int) -> None:
     dataset = tables.open_table(uri)
     names = [i.name for i in dataset.describe_indices() if len(i.segments) > 1]
     if names:
+        check_fence()
         dataset.optimize.optimize_indices(index_names=names, num_indices_to_merge=_SEGMENTS)
         _move(uri, tags, since)
 
@@ -221,6 +224,7 @@ def _rewrite(uri: str, version: int, task: Any) -> None:
     before = _rows(dataset, [f for f in dataset.get_fragments() if f.fragment_id in ids])
     known = {f.fragment_id for f in dataset.get_fragments()}
     made = task.execute(tables.open_table(uri, version))
+    check_fence()
     Plan.commit(dataset, [made])
     done = tables.open_table(uri)
     new = [f for f in done.get_fragments() if f.fragment_id not in known]

@@ -28,6 +28,7 @@ import pyarrow as pa
 from weft.errors import CommitConflict, Refused
 from weft.pipelines import blobs, tables
 from weft.pipelines.batch import KEY
+from weft.pipelines.fence import check_fence
 from weft.pipelines.fragments import content
 from weft.pipelines.restoring import restore
 from weft.pipelines.tags import whole_tags
@@ -316,6 +317,7 @@ def _segments(dataset: Any, name: str) -> set[str]:
 
 def _retag(dataset: Any, tags: Mapping[str, Mapping[str, str]]) -> None:
     """Let `tags` name the newest version. What they say goes first: see `restoring.show`."""
+    check_fence()
     there = dataset.tags.list()
     with whole_tags(dataset.uri, tags):
         for name in sorted(tags, key=lambda name: name == tables.LATEST):  # it comes last
@@ -330,6 +332,7 @@ def _retag(dataset: Any, tags: Mapping[str, Mapping[str, str]]) -> None:
 
 def _clean(dataset: Any) -> tuple[int, int]:
     """Remove all versions but the newest, and all files that it does not name."""
+    check_fence()
     stats = dataset.cleanup_old_versions(
         older_than=timedelta(microseconds=1),  # zero would be taken for the default, 14 days
         delete_unverified=True,
@@ -350,6 +353,7 @@ def _commit(dataset: Any, operation: Any) -> Any:
     from lance import LanceDataset, Transaction
     from lance.commit import CommitConflictError
 
+    check_fence()
     transaction = Transaction(dataset.version, operation)
     try:
         made = LanceDataset.commit(dataset.uri, transaction, max_retries=0)

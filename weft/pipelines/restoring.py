@@ -16,6 +16,7 @@ from typing import Any
 
 from weft.errors import CommitConflict
 from weft.pipelines import tables
+from weft.pipelines.fence import check_fence
 from weft.pipelines.fragments import content
 from weft.pipelines.tags import whole_tags
 
@@ -45,6 +46,7 @@ def restore(uri: str, version: int | str) -> int:
     if _same(old, newest):
         return int(newest.version)
     wanted, before = int(old.version), int(newest.version)
+    check_fence()
     old.restore()  # `old` is the newest version from here on
     restored = tables.open_table(uri)
     if restored.version != before + 1:
@@ -90,6 +92,7 @@ def show(uri: str, version: int, run: str) -> None:
     """
     dataset = tables.open_table(uri, f"run-{run}")
     tags, found = dataset.tags, dataset.tags.list()
+    check_fence()
     with whole_tags(dataset.uri, [tables.LATEST]):
         if tables.LATEST in found:
             tags.replace_metadata(tables.LATEST, {tables.RUN_PROPERTY: run})

@@ -37,6 +37,7 @@ from weft.errors import CommitConflict, DefinitionError, PlanError, Refused, nea
 from weft.pipelines import blobs
 from weft.pipelines.columns import fitted, merge
 from weft.pipelines.connector import Replacement
+from weft.pipelines.fence import check_fence
 from weft.pipelines.fragments import check_staged, content, deletions, digest, written
 
 LATEST = "latest"
@@ -44,9 +45,7 @@ TABLE_ID = b"weft.table"
 """Key of the schema's metadata: a name that a table made anew at the same path does not have."""
 
 RUN_PROPERTY = "weft.run"
-
 _MESSAGE_PROPERTY = "__lance_commit_message"  # lance.dataset.LANCE_COMMIT_MESSAGE_KEY
-
 _BASE_PROPERTY = "weft.base"
 """The version that a run committed on top of."""
 
@@ -229,8 +228,8 @@ def commit(
 def tag(uri: str, version: int, run: str, properties: Mapping[str, str]) -> None:
     """Show `version` to readers: tag it ``run-<run>``, then move ``latest`` to it.
 
-    ``latest`` never moves back. Moving it is not a compare-and-swap: the caller holds the
-    lease. Doing it again completes what a killed process left half done.
+    ``latest`` never moves back. Moving it is not a compare-and-swap: the caller holds the lease.
+    Doing it again completes what a killed process left half done.
 
     Raises:
         Refused: ``run-<run>`` already names another version.
@@ -238,6 +237,7 @@ def tag(uri: str, version: int, run: str, properties: Mapping[str, str]) -> None
         OSError: the storage failed.
     """
     check_run_id(run)
+    check_fence()
     dataset = open_table(uri, version)
     name, metadata = f"run-{run}", {**properties, RUN_PROPERTY: run}
     tags = dataset.tags.list()
@@ -266,8 +266,7 @@ def open_table(uri: str, version: int | str | None = None) -> Any:
         PlanError: `uri` is on a storage that is not supported.
     """
     path = local_path(uri)
-    dataset = _newest(path)
-    if dataset is None:
+    if (dataset := _newest(path)) is None:
         raise DefinitionError(f"There is no Lance table at {path}. Check the path.")
     if isinstance(version, str):
         tags = {name: tag["version"] for name, tag in dataset.tags.list().items()}
@@ -470,6 +469,7 @@ def _transact(
 ) -> int:
     from lance import LanceDataset, Transaction
 
+    check_fence()
     properties = {**about, _BASE_PROPERTY: str(dataset.version)}
     transaction = Transaction(dataset.version, operation, transaction_properties=properties)
     made = LanceDataset.commit(token["uri"], transaction, max_retries=0)

@@ -28,6 +28,7 @@ from typing import Any
 
 from weft.errors import Busy, CorruptState, Held
 from weft.pipelines.engines.sealed import read_json, sealed_json, write_synced
+from weft.pipelines.fence import fenced
 from weft.pipelines.runs.journal import process_birth, whoami
 
 BEAT_SECONDS = 5.0
@@ -100,7 +101,7 @@ def hold(state: str | Path, run: str) -> Iterator[Lease]:
     folder.mkdir(parents=True, exist_ok=True)
     lease = _take(folder, run)
     try:
-        with beating(lease.path):
+        with beating(lease.path), fenced(lease.check):
             yield lease
     finally:
         if lease.held():

@@ -33,7 +33,6 @@ from weft.pipelines.gates.judging import Candidate, judge, withhold
 from weft.pipelines.graph import Write
 from weft.pipelines.plan import Plan, Step
 from weft.pipelines.runs import sums
-from weft.pipelines.runs.lease import Lease
 from weft.pipelines.runs.places import errors_uri, ledger_uri, sink_of
 from weft.pipelines.runs.sifting import Filled, Sifted, sift
 from weft.pipelines.tags import whole_tags
@@ -82,7 +81,6 @@ def publish(
     receipts: Sequence[Receipt],
     properties: Mapping[str, Mapping[str, str]],
     *,
-    leases: Sequence[Lease],
     base: str | None = None,
     removed: Mapping[str, Sequence[str]] | None = None,
     filled: Mapping[str, Filled] | None = None,
@@ -106,12 +104,10 @@ def publish(
     noted: dict[str, Mapping[str, str]] = {}
     for step in plan.writes():
         target = targets[step.id]
-        _check(leases)
         sifted = None
         if base is not None:
             sifted = sift(plan, step, base, removed or {}, (filled or {}).get(step.id))
         commit_errors(step, run, target, receipts, sifted)
-        _check(leases)
         if target.ledger is not None:
             _commit_ledger(run, target.ledger, _staged(receipts, step.id, "ledger"), sifted)
         staged = _staged(receipts, step.id, "staged")
@@ -119,14 +115,11 @@ def publish(
         sink = sink_of(step)
         gone = None if sifted is None else sifted.gone
         new = None if sifted is None else sifted.replacement
-        _check(leases)
         versions[step.id] = sink.commit(
             target.token, staged, run, noted[step.id], removed=gone, replacement=new
         )
-    _check(leases)
     candidates = [c for s in plan.writes() for c in _candidates(s, versions[s.id], noted[s.id])]
     judgement = judge(candidates, run, folder)
-    _check(leases)  # judging may have taken long
     if judgement.failed:
         raise withhold(candidates, run, judgement)
     for step in plan.writes():
@@ -134,13 +127,11 @@ def publish(
             for uri in (errors_uri(state), ledger_uri(state)):
                 version = tables.version_of(uri, run)
                 sums.note(uri, version)
-                _check(leases)
                 with whole_tags(uri, ("latest", f"run-{run}")):
                     tables.tag(uri, version, run, {})
     for step in plan.writes():
         said = {**noted[step.id], **judgement.properties(step.id)}
         sink = sink_of(step)
-        _check(leases)
         with whole_tags(sink.uri, ("latest", f"run-{run}")) if sink.state else nullcontext():
             sink.publish(versions[step.id], run, said)
     return versions
@@ -199,11 +190,6 @@ def _open_to(run: str, token: Mapping[str, Any]) -> bool:
     except DefinitionError:
         return False
     return True
-
-
-def _check(leases: Sequence[Lease]) -> None:
-    for lease in leases:
-        lease.check()
 
 
 def _staged(receipts: Sequence[Receipt], write: str, what: str) -> list[dict[str, Any]]:

@@ -340,7 +340,6 @@ class _Attempt:
                     job.targets,
                     receipts,
                     self._properties(result, job),
-                    leases=self.leases,
                     base=job.about.get("base"),
                     removed=journal.removed(),
                     filled=job.filling.filled(job.refilled),
@@ -406,7 +405,7 @@ class _Attempt:
             executor = Executor(execute, self.cluster, self.listener, self.budget)
             result = self._execute(executor, context, _Job(None, units, targets, receipts, {}))
         own: dict[str, dict[str, str]] = {step.id: {} for step in self.plan.writes()}
-        versions = publish.publish(self.plan, run, targets, receipts, own, leases=[])
+        versions = publish.publish(self.plan, run, targets, receipts, own)
         return self._done(result, versions)
 
     def _execute(self, executor: Executor, context: Context, job: _Job) -> RunResult:
