@@ -176,6 +176,31 @@ def test_a_version_concerns_what_reads_it_and_nothing_else(folder: Path) -> None
     same_as_full(folder, newer)
 
 
+def test_a_version_that_stays_does_not_speak_for_another_type(folder: Path) -> None:
+    class Half(weft.Map):
+        """Half of a number, as whatever type it is declared at present."""
+
+        version = "1"
+        reads = weft.fields(n=weft.Int64())
+
+        def map_row(self, row: Any, loaded: Any) -> Any:
+            CALLS["half"] += 1
+            return type(self).kind(row["n"] / 2)
+
+    def body(kind: type) -> Callable[[Any], Any]:
+        half = type("Half", (Half,), {"kind": kind, "writes": weft.fields(half=kind)})
+        return lambda rows: op("a").on(rows, "n", "a").apply(half())
+
+    run(pipeline(folder, body(int)))
+    CALLS.clear()
+    result, notices = run(pipeline(folder, body(float)))
+    assert not result.in_sync
+    assert CALLS == {"half": ROWS}
+    table = tables.read(str(folder.parent / "o.lance"), "latest")
+    assert sorted(table["half"].to_pylist()) == [n / 2 for n in range(ROWS)]
+    same_as_full(folder, body(float))
+
+
 def test_an_equal_answer_ends_it_early(folder: Path) -> None:
     """a answers otherwise for one row in ten: b is asked for those alone."""
     run(pipeline(folder, chain(op("a"), op("b"), op("c"))))

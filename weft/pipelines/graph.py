@@ -69,8 +69,10 @@ class Apply:
         return _WORD_STARTS.sub("_", name).lower()
 
     def identity(self) -> Any:
+        # What it writes is said apart: a version that is given says nothing of types.
         given = {"apply": self.operator.identity(), "inputs": dict(self.inputs)}
-        return given | {"outputs": dict(self.outputs), "on_error": self.on_error}
+        types = {"outputs": dict(self.outputs), "writes": self.operator.writes.to_json()}
+        return given | types | {"on_error": self.on_error}
 
     def __str__(self) -> str:
         reads = ", ".join(c if p == c else f"{p}={c}" for p, c in self.inputs)

@@ -106,7 +106,8 @@ class Group:
 
     def identity(self) -> Any:
         operator = self.operator.identity() if self.operator else None
-        ports = {"inputs": dict(self.inputs), "outputs": dict(self.outputs)}
+        writes = self.operator.writes.to_json() if self.operator else None
+        ports = {"inputs": dict(self.inputs), "outputs": dict(self.outputs), "writes": writes}
         exprs = [e.identity() for e in self.aggregates]
         given = {"group": list(self.by), "aggregates": exprs, "operator": operator}
         return given | ports | {"on_error": self.on_error}
