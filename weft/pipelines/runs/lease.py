@@ -82,9 +82,14 @@ def lease_path(state: str | Path, epoch: int) -> Path:
     return Path(state) / f"lease-{epoch}.json"
 
 
-def epoch_of(state: str | Path) -> int:
-    """The highest epoch, held or given back; 0 if the lease was never taken."""
-    return _highest(Path(state))
+def past_epoch(state: str | Path) -> int:
+    """The highest epoch whose holder does nothing any more; 0: there is none. Who is silent for
+    long may be asleep, and go on before somebody takes the next one."""
+    found = _newest(Path(state))
+    if found is None:
+        return 0
+    over = "released" in found or _ask(found) is False
+    return int(found["epoch"]) - (0 if over else 1)
 
 
 @contextmanager

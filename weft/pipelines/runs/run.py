@@ -134,9 +134,10 @@ def run(
 
 
 def _run(asked: Asked) -> RunResult:
-    epochs = sharing.epochs(asked.pipeline.graph)  # before anything is looked at
-    graph = asked.graph()
-    plain = plain_plan(graph)
+    with storage.told(()):
+        epochs = sharing.epochs(asked.pipeline.graph)  # before anything is looked at
+        graph = asked.graph()
+        plain = plain_plan(graph)
     with storage.told(_states(plain)):
         _check_targets(plain)
         versions = None if asked.fresh else nothing_to_do(plain)

@@ -169,14 +169,14 @@ def later(run: str, states: Sequence[str]) -> str:
 
 
 def epochs(graph: Graph) -> dict[str, int]:
-    """How often the lease of each dataset that a pipeline writes was taken so far, by state."""
+    """The epochs in which nothing is done any more, of each dataset that a pipeline writes."""
     sinks = [node.action.sink for node in graph.writes() if isinstance(node.action, Write)]
-    return {s.state: lease.epoch_of(s.state) for s in sinks if s.state is not None}
+    return {s.state: lease.past_epoch(s.state) for s in sinks if s.state is not None}
 
 
 def check_none_between(held: Sequence[Lease], before: Mapping[str, int]) -> None:
-    """Make sure that nobody has had one of these leases since `before`: who did may have
-    forgotten rows, or moved tags, that were looked at without the lease.
+    """Make sure that nobody has had one of these leases since `before`, or had one then: who did
+    may have forgotten rows, or moved tags, that were looked at without the lease.
 
     Raises:
         Overtaken: somebody has.
