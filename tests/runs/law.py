@@ -514,7 +514,7 @@ class World:
 
     def crash(self) -> None:
         """Begin to bring the dataset up to date, and die on the way."""
-        after = self.chance.randint(1, self.acts)
+        after = 1 + self.acts * self.chance.randrange(1000) // 1000  # threads: `acts` varies
         try:
             with killing(self.home, after):
                 result = self._run(listener=Heard())
