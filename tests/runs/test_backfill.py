@@ -193,7 +193,7 @@ def test_a_version_that_stays_does_not_speak_for_another_type(folder: Path) -> N
 
     run(pipeline(folder, body(int)))
     CALLS.clear()
-    result, notices = run(pipeline(folder, body(float)))
+    result, _ = run(pipeline(folder, body(float)))
     assert not result.in_sync
     assert CALLS == {"half": ROWS}
     table = tables.read(str(folder.parent / "o.lance"), "latest")

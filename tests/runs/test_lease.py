@@ -18,7 +18,7 @@ import pytest
 from weft.errors import Busy, CorruptState, Held
 from weft.pipelines.runs import lease as leases
 from weft.pipelines.runs.journal import whoami
-from weft.pipelines.runs.lease import hold, holder, identity, is_held, lease_path, put
+from weft.pipelines.runs.lease import hold, holder, identity, is_held, lease_path, past_epoch, put
 
 HOLDER = """
 import sys
@@ -128,6 +128,21 @@ def test_a_number_of_a_process_that_was_given_again(tmp_path: Path) -> None:
     put(lease_path(tmp_path, 4), {"run": "old", "epoch": 4, **identity(), "born": f"{boot}:1"})
     with hold(tmp_path, "mine") as lease:
         assert lease.epoch == 5
+
+
+def test_an_epoch_is_past_when_nothing_can_be_done_in_it_any_more(tmp_path: Path) -> None:
+    assert past_epoch(tmp_path) == 0
+    with hold(tmp_path, "mine"):
+        assert past_epoch(tmp_path) == 0
+    assert past_epoch(tmp_path) == 1
+    process = another(tmp_path)
+    assert said(process) == "held 2"
+    assert past_epoch(tmp_path) == 1
+    process.kill()
+    process.wait()
+    assert past_epoch(tmp_path) == 2
+    put(lease_path(tmp_path, 3), far(epoch=3))  # it may be asleep
+    assert past_epoch(tmp_path) == 2
 
 
 def test_a_holder_that_was_broken_sees_it(tmp_path: Path) -> None:
