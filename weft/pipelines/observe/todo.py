@@ -26,17 +26,17 @@ def recomputation(plan: Plan, found: Increment) -> list[dict[str, Any]]:
     `seconds` of a step are ``None`` if it has not run yet.
     """
     made = []
-    for name, fill in found.filling.fills.items():
-        if fill.backfill is not None:
+    for name, update in found.updates.by_write.items():
+        if update.backfill is not None:
             sink = sink_of(plan.step(name))
             measured = _measured(sink.state) if sink.state else {}
             made.append(
                 {
                     "dataset": sink.uri,
-                    "fields": list(fill.backfill.fields),
-                    "rows": fill.backfill.rows,
-                    "reads": "dataset" if fill.backfill.stored else "source",
-                    "steps": list(_steps(plan, fill.backfill, fill.changes, measured)),
+                    "fields": list(update.backfill.fields),
+                    "rows": update.backfill.rows,
+                    "reads": "dataset" if update.backfill.stored else "source",
+                    "steps": list(_steps(plan, update.backfill, update.changes, measured)),
                 }
             )
     return made

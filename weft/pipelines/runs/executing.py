@@ -14,10 +14,10 @@ from weft.pipelines.plan import Plan
 from weft.pipelines.resources import Cluster
 from weft.pipelines.runs import sharing
 from weft.pipelines.runs.budget import Budget
-from weft.pipelines.runs.filling import Filling
 from weft.pipelines.runs.journal import Journal
 from weft.pipelines.runs.phases import in_order, kept_files, refuse_many, units_of_phase
 from weft.pipelines.runs.result import Listener, Recomputed
+from weft.pipelines.runs.updates import Updates
 
 
 class Tally:
@@ -96,21 +96,21 @@ class Executor:
 
     def backfills(
         self,
-        filling: Filling,
+        updates: Updates,
         context: Context,
         journal: Journal,
         receipts: Mapping[str, list[Receipt]],
     ) -> dict[str, Recomputed]:
         """Run the units of backfills that have no receipt yet; their `receipts` grow likewise."""
         found = {}
-        for name, plan, units in filling.parts(journal, self.cluster):
+        for name, plan, units in updates.parts(journal, self.cluster):
             journal.kept_path.mkdir(exist_ok=True)
             rows = sum(u.split.rows for u in units)
             tally = Tally(plan, receipts[name], rows)
-            work = replace(filling.backfills[name], rows=rows)
+            work = replace(updates.backfills[name], rows=rows)
             self.listener.notice(f"Computing anew: {work}.")
             self.listener.started(plan, context.run, rows, tally.reached)
-            mine = replace(context, targets=filling.target(name, journal))
+            mine = replace(context, targets=updates.target(name, journal))
             self._run(plan, units, mine, tally)
             self._within_budget(tally)
             order = {unit.id: number for number, unit in enumerate(units)}

@@ -24,9 +24,9 @@ from weft.pipelines.graph import Read
 from weft.pipelines.plan import Plan, Step
 from weft.pipelines.runs.backfill import Case, backfill
 from weft.pipelines.runs.base import Base, Everything, find_base, reshapes
-from weft.pipelines.runs.filling import Fill, Filling
 from weft.pipelines.runs.listing import COUNTS, Lines, above, chosen, compare, lines_of, staying
 from weft.pipelines.runs.places import errors_uri, ledger_uri, sink_of
+from weft.pipelines.runs.updates import Update, Updates
 
 
 @dataclass(frozen=True)
@@ -35,24 +35,24 @@ class Increment:
 
     `base` is the run whose rows stay, except those made of the rows `removed`, by read: keys of
     rows that changed, were deleted, or are tried again. `sources` deliver what is to be
-    processed, by read. `filling` says what the rows that stay get.
+    processed, by read. `updates` says what the rows that stay get.
     """
 
     base: str
     sources: Mapping[str, Source]
     removed: Mapping[str, Sequence[str]]
     counts: Mapping[str, int] = field(default_factory=dict)
-    filling: Filling = field(default_factory=Filling)
+    updates: Updates = field(default_factory=Updates)
 
     @property
     def recomputed(self) -> int:
         """How many rows are processed again though their source is as it was."""
-        return self.filling.rows + self.counts.get("retried", 0)
+        return self.updates.rows + self.counts.get("retried", 0)
 
     def __str__(self) -> str:
         told = [f"{count:,} {what}" for what, count in self.counts.items() if count]
         source = ", ".join(told) or "nothing changed"
-        return "; ".join([source, *self.filling.reasons])
+        return "; ".join([source, *self.updates.reasons])
 
 
 def find_increment(plan: Plan, *, retry_failed: bool = False) -> Increment | Everything:
@@ -96,9 +96,9 @@ def find_increment(plan: Plan, *, retry_failed: bool = False) -> Increment | Eve
             if changes.fields or changes.steps:
                 lines = ledgers[write.id]
                 stay[write.id][read.id] = staying(lines, read.id, differ.gone).to_list()
-    fills = {w.id: _fill(plan, w, bases[w.id], stay[w.id]) for w in plan.writes()}
+    by_write = {w.id: _update(plan, w, bases[w.id], stay[w.id]) for w in plan.writes()}
     base = next(iter(bases.values())).run
-    return Increment(base, sources, removed, counts, Filling(fills))
+    return Increment(base, sources, removed, counts, Updates(by_write))
 
 
 def anything_failed(plan: Plan) -> bool:
@@ -107,10 +107,10 @@ def anything_failed(plan: Plan) -> bool:
     return isinstance(found, Everything) or found.counts["retried"] > 0
 
 
-def _fill(plan: Plan, write: Step, base: Base, stay: Mapping[str, Sequence[str]]) -> Fill:
+def _update(plan: Plan, write: Step, base: Base, stay: Mapping[str, Sequence[str]]) -> Update:
     work = backfill(Case(plan, write, base.changes, base.recipes, base.version, stay))
     reshaped = reshapes(plan, write, base.changes)
-    return Fill(base.version, base.recipes, base.accepted, base.changes, reshaped, work)
+    return Update(base.version, base.recipes, base.accepted, base.changes, reshaped, work)
 
 
 def _ledger(write: Step, run: str) -> Lines:

@@ -34,7 +34,7 @@ from weft.pipelines.graph import Write
 from weft.pipelines.plan import Plan, Step
 from weft.pipelines.runs import sums
 from weft.pipelines.runs.places import errors_uri, ledger_uri, sink_of
-from weft.pipelines.runs.sifting import Filled, Sifted, sift
+from weft.pipelines.runs.sifting import Backfilled, Sifted, sift
 from weft.pipelines.tags import whole_tags
 
 
@@ -83,7 +83,7 @@ def publish(
     *,
     base: str | None = None,
     removed: Mapping[str, Sequence[str]] | None = None,
-    filled: Mapping[str, Filled] | None = None,
+    backfilled: Mapping[str, Backfilled] | None = None,
     folder: Path | None = None,
 ) -> dict[str, int]:
     """Commit, judge and tag every write of a run; returns the versions by write.
@@ -93,7 +93,7 @@ def publish(
 
     With a `base`, the rows of that run stay, except for those `removed`, which are the keys of
     rows of each read: they go with everything that was made of them. The rows that stay change
-    as the backfills say that are `filled`, by write.
+    as the backfills say that are `backfilled`, by write.
 
     Raises:
         CommitConflict: somebody else committed to a dataset in between.
@@ -106,7 +106,7 @@ def publish(
         target = targets[step.id]
         sifted = None
         if base is not None:
-            sifted = sift(plan, step, base, removed or {}, (filled or {}).get(step.id))
+            sifted = sift(plan, step, base, removed or {}, (backfilled or {})[step.id])
         commit_errors(step, run, target, receipts, sifted)
         if target.ledger is not None:
             _commit_ledger(run, target.ledger, _staged(receipts, step.id, "ledger"), sifted)

@@ -43,7 +43,6 @@ from weft.pipelines.runs.asked import Asked, Engine
 from weft.pipelines.runs.budget import Budget
 from weft.pipelines.runs.drain import Drain
 from weft.pipelines.runs.executing import Executor, Tally
-from weft.pipelines.runs.filling import Filling, split
 from weft.pipelines.runs.increment import (
     Increment,
     anything_failed,
@@ -55,6 +54,7 @@ from weft.pipelines.runs.phases import exchanges
 from weft.pipelines.runs.places import sink_of
 from weft.pipelines.runs.result import Listener, RunResult
 from weft.pipelines.runs.sharing import IfBusy
+from weft.pipelines.runs.updates import Updates, split
 from weft.pipelines.runs.work import cut, input_digest, nothing_to_do, unfinished
 
 if TYPE_CHECKING:
@@ -179,8 +179,8 @@ def _check_targets(plan: Plan) -> None:
 class _Job:
     """The work of a run: what there is to do, and what is done already.
 
-    `units` are those that read sources; later phases have more, cut when they begin. `filling`
-    is for rows that stay, with the receipts of its units in `refilled`, by write.
+    `units` are those that read sources; later phases have more, cut when they begin. `updates`
+    is for rows that stay, with the receipts of its units in `backfilled`, by write.
     """
 
     journal: Journal | None
@@ -188,8 +188,8 @@ class _Job:
     targets: dict[str, Target]
     receipts: list[Receipt]
     about: dict[str, Any]
-    filling: Filling = field(default_factory=Filling)
-    refilled: dict[str, list[Receipt]] = field(default_factory=dict)
+    updates: Updates = field(default_factory=Updates)
+    backfilled: dict[str, list[Receipt]] = field(default_factory=dict)
 
 
 class _Attempt:
@@ -260,18 +260,18 @@ class _Attempt:
         journal = journal_of(self.states[0], run)
         about = about_run(self.asked, self.plan, run, inputs=inputs, targets=targets, units=units)
         about |= {"base": found.base, "increment": dict(found.counts)} if found else {}
-        filling = found.filling if found else Filling()
-        about["filling"] = filling.to_json()
+        updates = found.updates if found else Updates()
+        about["updates"] = updates.to_json()
         about["unregistered"] = readers.register(self.plan)
         if (left_out := forgotten.told(self.plan)) is not None:
             self.listener.notice(left_out)
         for state in self.states[1:]:
             journal_of(state, run).begin({**about, "journal": str(journal.path)}, [])
-        later = filling.units(self.cluster)
+        later = updates.units(self.cluster)
         removed = found.removed if found else None
         journal.begin(about, units, removed, later)  # last: it makes it a run
-        refilled: dict[str, list[Receipt]] = {name: [] for name in filling.backfills}
-        return self._work(execute, _Job(journal, units, targets, [], about, filling, refilled))
+        backfilled: dict[str, list[Receipt]] = {name: [] for name in updates.backfills}
+        return self._work(execute, _Job(journal, units, targets, [], about, updates, backfilled))
 
     def _increment(self) -> Increment | None:
         """What changed since the last run, if the rest of its rows can stay."""
@@ -297,7 +297,7 @@ class _Attempt:
             if not any(m and m[1].get("weft.recipe") != self.plan.recipe for m in made):
                 return  # it would process all of them though nothing changed: it always does
         if (count := rows if found is None else found.recomputed) > limit:
-            why = f": {'; '.join(found.filling.reasons)}" if found else ""
+            why = f": {'; '.join(found.updates.reasons)}" if found else ""
             raise Refused(
                 f"The pipeline changed, and {count:,} rows whose source did not would be computed "
                 f"again, which is more than {limit:,}{why}. `weft plan` says what and why. To do "
@@ -310,13 +310,13 @@ class _Attempt:
         journal.removed()  # whether it is whole: it is needed at the very end
         if damaged := journal.put_aside():
             self.listener.notice(f"Damaged receipts: {damaged:,}. Their units are done again.")
-        filling = Filling.from_json(self.plain, about.get("filling", {}))
+        updates = Updates.from_json(self.plain, about.get("updates", {}))
         receipts, targets = list(journal.receipts()), _targets(about)
-        own, refilled = split(journal, filling, receipts)
+        own, backfilled = split(journal, updates, receipts)
         self.listener.notice(
             f"Going on with run {journal.run}: {len(receipts)} of {journal.known()} units are done."
         )
-        return self._work(execute, _Job(journal, units, targets, own, about, filling, refilled))
+        return self._work(execute, _Job(journal, units, targets, own, about, updates, backfilled))
 
     def _work(self, execute: Any, job: _Job) -> RunResult:
         journal, receipts = job.journal, job.receipts
@@ -343,7 +343,7 @@ class _Attempt:
                     self._properties(result, job),
                     base=job.about.get("base"),
                     removed=journal.removed(),
-                    filled=job.filling.filled(job.refilled),
+                    backfilled=job.updates.done(job.backfilled),
                     folder=journal.path,
                 )
                 result = replace(
@@ -416,8 +416,8 @@ class _Attempt:
         unchanged = job.about.get("increment", {}).get("unchanged", 0)
         executor.phases(tally, context, job.units, job.journal, unchanged=unchanged)
         again = {}
-        if job.journal is not None and job.filling.backfills:
-            again = executor.backfills(job.filling, context, job.journal, job.refilled)
+        if job.journal is not None and job.updates.backfills:
+            again = executor.backfills(job.updates, context, job.journal, job.backfilled)
         return RunResult(
             run=context.run,
             state="executed",
@@ -454,7 +454,7 @@ class _Attempt:
             "weft.version": weft.__version__,
             **record.properties(self.plan),
         }
-        own = job.filling.properties(self.plain)
+        own = job.updates.properties(self.plain)
         return {name: {**all_say, **said} for name, said in own.items()}
 
 

@@ -24,7 +24,7 @@ from weft.pipelines.runs.places import errors_uri, ledger_uri, sink_of
 
 
 @dataclass(frozen=True)
-class Filled:
+class Backfilled:
     """A backfill that has run: what it was to compute, and the receipts of its units.
 
     `names` are those that steps have now, by those they had, `above` the steps that the rows of
@@ -45,7 +45,7 @@ class Filled:
 class Sifted:
     """What goes and what comes, besides what the units of the run staged themselves.
 
-    `gone` are the keys of rows that the dataset loses, `forgotten` those of rows that the ledger
+    `gone` are the keys of rows that the dataset loses, `lost` those of rows that the ledger
     loses; `ledger` and `errors` are rows that come, `errors` those of before that stay, too.
     """
 
@@ -61,7 +61,7 @@ def sift(
     write: Step,
     base: str,
     removed: Mapping[str, Sequence[str]],
-    filled: Filled | None = None,
+    done: Backfilled,
 ) -> Sifted:
     """What an increment on top of run `base` changes for `write`.
 
@@ -72,24 +72,20 @@ def sift(
     roots = [key for read, keys in removed.items() if read in above for key in keys]
     gone = _family(ledger, pl.Series(KEY, roots, dtype=pl.String))
     before = pl.DataFrame(tables.read(errors_uri(_state(write)), f"run-{base}"))
-    if filled is None:
-        stay = before.filter(~_among(gone))
-        gone_keys, errors = gone.to_list(), as_errors(stay.to_arrow())
-        return Sifted(gone_keys, gone_keys, LEDGER_SCHEMA.empty_table(), errors)
-    return _Sieve(write, base, ledger, gone, filled).sifted(before)
+    return _Sieve(write, base, ledger, gone, done).sifted(before)
 
 
 class _Sieve:
     """Tells what a backfill said of rows that is news."""
 
     def __init__(
-        self, write: Step, base: str, ledger: pl.DataFrame, gone: pl.Series, filled: Filled
+        self, write: Step, base: str, ledger: pl.DataFrame, gone: pl.Series, done: Backfilled
     ) -> None:
-        self.write, self.base, self.ledger, self.filled = write, base, ledger, filled
-        ended, errors = read_aside(filled.receipts, write.id)
+        self.write, self.base, self.ledger, self.done = write, base, ledger, done
+        ended, errors = read_aside(done.receipts, write.id)
         there = ledger.filter(pl.col("outcome").is_in(["kept", "expanded"]) & ~_among(gone))
         self.there = there[KEY].unique()
-        known = pl.col("outcome").is_in(["dropped", "failed"]) & pl.col("step").is_in(filled.steps)
+        known = pl.col("outcome").is_in(["dropped", "failed"]) & pl.col("step").is_in(done.steps)
         self.ended = (
             pl.DataFrame(ended)
             .filter(known)
@@ -98,7 +94,7 @@ class _Sieve:
         )
         self.said = pl.DataFrame(errors).filter(_among(self.there))
         self.gone = pl.concat([gone, _family(ledger, self.ended[KEY])]).unique()
-        self.replacement = Replacement(filled.fields, tuple(_files(filled.receipts, write.id)))
+        self.replacement = Replacement(done.fields, tuple(_files(done.receipts, write.id)))
 
     def sifted(self, errors: pl.DataFrame) -> Sifted:
         """What the dataset, the ledger and the errors table lose and get."""
@@ -107,12 +103,12 @@ class _Sieve:
         lost = [*gone, *named[KEY].unique().to_list()]
         ledger = pl.concat([named, self.ended.select(named.columns)])
         comes = ledger.to_arrow().cast(LEDGER_SCHEMA)
-        replacement = self.replacement if self.filled.reshaped else None
+        replacement = self.replacement if self.done.reshaped else None
         return Sifted(gone, lost, comes, as_errors(self._errors(errors).to_arrow()), replacement)
 
     def _renamed_rows(self) -> pl.DataFrame:
         """The ledger's rows of keys that ended at a step that is called otherwise now."""
-        names = {old: new for old, new in self.filled.names.items() if old != new}
+        names = {old: new for old, new in self.done.names.items() if old != new}
         if not names:
             return pl.DataFrame(LEDGER_SCHEMA.empty_table())
         rows = pl.DataFrame(tables.read(ledger_uri(_state(self.write)), f"run-{self.base}"))
@@ -122,7 +118,7 @@ class _Sieve:
 
     def _errors(self, before: pl.DataFrame) -> pl.DataFrame:
         """The errors that stay, and those that come."""
-        names, nulled = dict(self.filled.names), pl.col("outcome") == "nulled"
+        names, nulled = dict(self.done.names), pl.col("outcome") == "nulled"
         lasting = before.filter(~nulled | pl.col("step").is_in([*names]))
         lasting = lasting.with_columns(pl.col("step").replace(names))
         ends, again = self._ends(), self._asked_again()
@@ -134,9 +130,9 @@ class _Sieve:
 
     def _asked_again(self) -> pl.Expr:
         """Which errors are of steps that ran again for their rows."""
-        late = pl.col("step").is_in(self.filled.cut_off)
-        early = pl.col("step").is_in(self.filled.steps) & ~late & _among(self.there)
-        if not self.filled.cut_off:
+        late = pl.col("step").is_in(self.done.cut_off)
+        early = pl.col("step").is_in(self.done.steps) & ~late & _among(self.there)
+        if not self.done.cut_off:
             return early
         table = self.replacement.table()
         passed = pl.Series(KEY, [], pl.String) if table is None else pl.Series(KEY, table[KEY])
@@ -146,12 +142,12 @@ class _Sieve:
         """Rows that are dropped or fail, since now or as before, and the step where they do."""
         ended = pl.col("outcome").is_in(["dropped", "failed"])
         before = self.ledger.filter(ended & ~_among(self.gone) & ~_among(self.there))
-        found = before.select(KEY, end=pl.col("step").replace(dict(self.filled.names)))
+        found = before.select(KEY, end=pl.col("step").replace(dict(self.done.names)))
         return pl.concat([found, self.ended.select(KEY, end="step")])
 
     def _on_the_way(self) -> pl.DataFrame:
         """Each step, with each of those that rows that end there came through."""
-        pairs = [(step, end) for end, above in self.filled.above.items() for step in above]
+        pairs = [(step, end) for end, above in self.done.above.items() for step in above]
         return pl.DataFrame(pairs, schema={"step": pl.String, "end": pl.String}, orient="row")
 
 

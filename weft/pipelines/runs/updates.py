@@ -1,6 +1,6 @@
-"""The backfills of a run: what it sets out to do, writes down, and goes on with.
+"""The updates of datasets whose rows stay: what a run sets out to do, writes down, goes on with.
 
-They run after everything else, one after the other, and end in receipts like all units. Their
+Backfills run after everything else, one after the other, and end in receipts like all units. Their
 units are written down as those of later phases: a pipeline that has phases has no backfills.
 """
 
@@ -21,12 +21,12 @@ from weft.pipelines.runs.accepted import Change
 from weft.pipelines.runs.backfill import Backfill, Case, backfill
 from weft.pipelines.runs.changes import Changes, compare, stamp
 from weft.pipelines.runs.journal import Journal
-from weft.pipelines.runs.sifting import Filled
+from weft.pipelines.runs.sifting import Backfilled
 from weft.pipelines.runs.work import cut
 
 
 @dataclass(frozen=True)
-class Fill:
+class Update:
     """What one dataset, of which rows stay, gets: how it was made, and what changed since.
 
     `reshaped` says whether it gets other columns, or values for those of rows that stay.
@@ -50,21 +50,21 @@ class Fill:
 
 
 @dataclass(frozen=True)
-class Filling:
-    """The fills of a run, by write; a run that makes its datasets as a whole has none."""
+class Updates:
+    """The updates of a run, by write; a run that makes its datasets as a whole has none."""
 
-    fills: Mapping[str, Fill] = field(default_factory=dict)
+    by_write: Mapping[str, Update] = field(default_factory=dict)
 
     @property
     def backfills(self) -> Mapping[str, Backfill]:
         """The backfills, by write."""
-        found = {name: fill.backfill for name, fill in self.fills.items()}
+        found = {name: update.backfill for name, update in self.by_write.items()}
         return {name: work for name, work in found.items() if work is not None}
 
     @property
     def reasons(self) -> tuple[str, ...]:
         """What changed by itself of the pipeline, in words."""
-        told = (reason for fill in self.fills.values() for reason in fill.changes.told)
+        told = (reason for update in self.by_write.values() for reason in update.changes.told)
         return tuple(dict.fromkeys(told))
 
     @property
@@ -74,27 +74,27 @@ class Filling:
 
     def to_json(self) -> dict[str, Any]:
         """What the journal says, from which `from_json` makes the same."""
-        return {name: fill.to_json() for name, fill in self.fills.items()}
+        return {name: update.to_json() for name, update in self.by_write.items()}
 
     @staticmethod
-    def from_json(plan: Plan, given: Mapping[str, Mapping[str, Any]]) -> Filling:
-        """The fills that a run of the same plan, as `plain_plan` made it, wrote down."""
-        fills = {}
+    def from_json(plan: Plan, given: Mapping[str, Mapping[str, Any]]) -> Updates:
+        """The updates that a run of the same plan, as `plain_plan` made it, wrote down."""
+        found = {}
         for name, said in given.items():
             write, before = plan.step(name), Recipes.from_json(said["before"])
             accepted = frozenset((a, b, c) for a, b, c in said["accepted"])
             changes = compare(plan, write, before, accepted)
             assert isinstance(changes, Changes)
             work = backfill(Case(plan, write, changes, before, said["version"]))
-            fills[name] = Fill(said["version"], before, accepted, changes, said["reshaped"], work)
-        return Filling(fills)
+            found[name] = Update(said["version"], before, accepted, changes, said["reshaped"], work)
+        return Updates(found)
 
     def properties(self, plan: Plan) -> dict[str, dict[str, str]]:
         """By write, what its version says of how it was made."""
         found = {}
         for write in plan.writes():
-            fill = self.fills.get(write.id)
-            made = fill.changes.recipes if fill else stamp(plan, write)
+            update = self.by_write.get(write.id)
+            made = update.changes.recipes if update else stamp(plan, write)
             found[write.id] = {recipes.PROPERTY: made.to_json()}
         return found
 
@@ -116,32 +116,32 @@ class Filling:
         folder = str(journal.kept_path)
         return {name: Target({"folder": folder}, aside=folder)}
 
-    def filled(self, receipts: Mapping[str, Sequence[Receipt]]) -> dict[str, Filled]:
+    def done(self, receipts: Mapping[str, Sequence[Receipt]]) -> dict[str, Backfilled]:
         """What there is to sift, by write, when the backfills have run."""
         found = {}
-        for name, fill in self.fills.items():
-            work, changes = fill.backfill, fill.changes
-            found[name] = Filled(
+        for name, update in self.by_write.items():
+            work, changes = update.backfill, update.changes
+            found[name] = Backfilled(
                 fields=changes.fields,
                 steps=work.steps if work else (),
                 cut_off=work.cut_off if work else (),
                 names=changes.names,
                 above={s.id: s.above for s in changes.recipes.steps},
                 receipts=receipts.get(name, ()),
-                reshaped=fill.reshaped,
+                reshaped=update.reshaped,
             )
         return found
 
 
 def split(
-    journal: Journal, filling: Filling, receipts: Sequence[Receipt]
+    journal: Journal, updates: Updates, receipts: Sequence[Receipt]
 ) -> tuple[list[Receipt], dict[str, list[Receipt]]]:
     """The receipts of a run's own units, and those of its backfills, by write."""
     of: dict[str, str] = {}
-    for phase, name in enumerate(filling.backfills, 1):
+    for phase, name in enumerate(updates.backfills, 1):
         of |= {unit.id: name for unit in journal.phase_units(phase) or ()}
     own = [r for r in receipts if r["unit"] not in of]
-    found: dict[str, list[Receipt]] = {name: [] for name in filling.backfills}
+    found: dict[str, list[Receipt]] = {name: [] for name in updates.backfills}
     for receipt in receipts:
         if receipt["unit"] in of:
             found[of[receipt["unit"]]].append(receipt)
