@@ -509,7 +509,7 @@ class World:
             result = self._run(listener=heard, **more)
         self.acts = max(10, reaper.count)
         self.told.append(f"a run: {result.state}; {' '.join(heard.notices)}")
-        self.published += [] if result.in_sync else [result.run]
+        self.published += [] if result.in_sync else [*result.earlier, result.run]
         return result
 
     def crash(self) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest import mock
 
 import lance
 import pyarrow as pa
@@ -20,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from weft.pipelines.runs import parts
 from weft.pipelines.runs.executing import Executor
 from weft.pipelines.runs.journal import Journal
 
@@ -46,11 +49,18 @@ def play(home: Path, chance: Random, engine: str = "local") -> None:
                 world.edit()
             world.settle()
         else:
-            world.run()
+            world.run(publish_every=chance.choice([None, None, 1.0]))
         if chance.random() < 0.1:
             world.told.append("failed rows are tried again")
             world.run(retry_failed=True)
         assert contents(world.out) == world.full(), "\n".join(world.told)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_parts() -> Iterator[None]:
+    """A run that publishes early does so after two rows, and after sixteen more."""
+    with mock.patch.object(parts, "_FIRST_ROWS", 2):
+        yield
 
 
 def scripts(count: int) -> Any:

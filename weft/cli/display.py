@@ -71,7 +71,7 @@ class Display(Listener):
             self._log.join()
 
     def engine_started(self, engine: str, seconds: float) -> None:
-        if engine == "ray":
+        if engine == "ray" and not self.working:  # later parts and backfills have it running
             self._say(f"starting Ray… {duration(seconds)}")
         self._doing, self._began = "listing the source", perf_counter()
 
@@ -83,7 +83,7 @@ class Display(Listener):
         self.working, self._doing = True, ""
         done = f", {rows_done:,} of them done before" if rows_done else ""
         self._say(f"{plan.name}: run {run}, {rows:,} rows{done}")
-        if self._live is None:
+        if self._live is None and self._log is None:
             self._log = threading.Thread(target=self._log_lines, daemon=True, name="weft-log")
             self._log.start()
 

@@ -51,13 +51,14 @@ def execute(
     retry_failed: bool = False,
     if_busy: str = "refuse",
     max_recompute: int | None = None,
+    publish_every: float | None = None,
 ) -> None:
     """Run and tell how it went. An error leaves with what to type next."""
     if address is not None and engine != "ray":
         raise DefinitionError(f"--address is of a Ray cluster; --engine {engine} has none.")
     options: dict[str, Any] = {"engine": engine, "address": address}
     options |= {"fresh": fresh, "retry_failed": retry_failed, "if_busy": if_busy}
-    options["max_recompute"] = max_recompute
+    options |= {"max_recompute": max_recompute, "publish_every": publish_every}
     if max_failed is not None:
         options["budget"] = Budget.parse(max_failed)
     with (

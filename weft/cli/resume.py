@@ -60,6 +60,7 @@ def command(
         max_failed=max_failed,
         metrics_port=metrics_port,
         metrics_file=metrics_file,
+        publish_every=about.get("publish_every"),
     )
 
 

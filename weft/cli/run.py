@@ -8,6 +8,7 @@ import click
 
 from weft.cli.command import Command
 from weft.cli.options import parse_settings, run_options, target_argument
+from weft.errors import DefinitionError
 
 
 @click.command("run", cls=Command)
@@ -25,6 +26,11 @@ from weft.cli.options import parse_settings, run_options, target_argument
     metavar="ROWS",
     help="Refuse when the pipeline changed and more rows than this would be computed again.",
 )
+@click.option(
+    "--publish-every",
+    metavar="10m",
+    help="Show readers what is done about so often, and not only all of it at the end.",
+)
 @click.option("--yes", is_flag=True, help="Compute again whatever has to be.")
 def command(
     target: str,
@@ -39,6 +45,7 @@ def command(
     fresh: bool,
     retry_failed: bool,
     max_recompute: int,
+    publish_every: str | None,
     yes: bool,
 ) -> None:
     """Run a pipeline and publish what it writes.
@@ -64,4 +71,16 @@ def command(
         fresh=fresh,
         retry_failed=retry_failed,
         max_recompute=None if yes else max_recompute,
+        publish_every=None if publish_every is None else _seconds(publish_every),
     )
+
+
+def _seconds(text: str) -> float:
+    from weft.pipelines.schedules.policy import duration
+
+    try:
+        return duration(text).total_seconds()
+    except ValueError:
+        raise DefinitionError(
+            f"--publish-every {text!r} is no duration. Expected one such as 90s, 10m or 2h."
+        ) from None

@@ -56,7 +56,11 @@ def _head(result: RunResult) -> list[str]:
 
 def _increment(result: RunResult) -> list[str]:
     told = [f"{count:,} {what}" for what, count in result.increment.items() if count]
-    return [_line("source", ", ".join(told) or "nothing changed")] if result.increment else []
+    lines = [_line("source", ", ".join(told) or "nothing changed")] if result.increment else []
+    if not result.earlier:
+        return lines
+    runs = len(result.earlier) + 1
+    return [_line("parts", f"{runs} runs published one after the other; this is the last"), *lines]
 
 
 def _rows(result: RunResult) -> str:

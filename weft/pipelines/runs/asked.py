@@ -32,6 +32,9 @@ class Asked:
     listener: Listener
     target: str | None
     max_recompute: int | None = None
+    publish_every: float | None = None
+    rows: int | None = None
+    """New and changed rows to process at most; the rest is for a later run."""
 
     def graph(self) -> Graph:
         """The pipeline on what its sources are now."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from weft.errors import Refused
 from weft.pipelines import tables
 from weft.pipelines.batch import KEY
 from weft.pipelines.connector import Source
@@ -35,7 +36,8 @@ class Increment:
 
     `base` is the run whose rows stay, except those made of the rows `removed`, by read: keys of
     rows that changed, were deleted, or are tried again. `sources` deliver what is to be
-    processed, by read. `updates` says what the rows that stay get.
+    processed, by read. `updates` says what the rows that stay get. What is `put_off` is new or
+    changed, too, and for a later run.
     """
 
     base: str
@@ -43,6 +45,7 @@ class Increment:
     removed: Mapping[str, Sequence[str]]
     counts: Mapping[str, int] = field(default_factory=dict)
     updates: Updates = field(default_factory=Updates)
+    put_off: int = 0
 
     @property
     def recomputed(self) -> int:
@@ -55,8 +58,12 @@ class Increment:
         return "; ".join([source, *self.updates.reasons])
 
 
-def find_increment(plan: Plan, *, retry_failed: bool = False) -> Increment | Everything:
+def find_increment(
+    plan: Plan, *, retry_failed: bool = False, rows: int | None = None
+) -> Increment | Everything:
     """What a run of `plan`, which is as `plain_plan` made it, has to do.
+
+    With `rows`, not more than so many new and changed ones, if there is nothing else to do.
 
     Raises:
         DefinitionError: a source lists nothing.
@@ -75,7 +82,9 @@ def find_increment(plan: Plan, *, retry_failed: bool = False) -> Increment | Eve
     sources: dict[str, Source] = {}
     removed: dict[str, Sequence[str]] = {}
     stay: dict[str, dict[str, Sequence[str]]] = {name: {} for name in bases}
-    counts = dict.fromkeys(COUNTS, 0)
+    counts, put_off = dict.fromkeys(COUNTS, 0), 0
+    if retry_failed or any(b.changes.fields or b.changes.steps for b in bases.values()):
+        rows = None
     for read in plan.reads():
         assert isinstance(read.action, Read)
         listed = read.action.source.listing()
@@ -88,6 +97,10 @@ def find_increment(plan: Plan, *, retry_failed: bool = False) -> Increment | Eve
         if differ is None:
             source = read.action.source.name
             return Everything(f"some rows of {source}, or made of them, have the same key")
+        if rows is not None:
+            put_off += max(0, len(differ.todo) - rows)
+            differ = differ.first(rows)
+            rows -= len(differ.todo)
         removed[read.id] = differ.gone.to_list()
         sources[read.id] = read.action.source.only(differ.todo)
         counts = {name: counts[name] + differ.counts[name] for name in COUNTS}
@@ -98,13 +111,42 @@ def find_increment(plan: Plan, *, retry_failed: bool = False) -> Increment | Eve
                 stay[write.id][read.id] = staying(lines, read.id, differ.gone).to_list()
     by_write = {w.id: _update(plan, w, bases[w.id], stay[w.id]) for w in plan.writes()}
     base = next(iter(bases.values())).run
-    return Increment(base, sources, removed, counts, Updates(by_write))
+    return Increment(base, sources, removed, counts, Updates(by_write), put_off)
 
 
 def anything_failed(plan: Plan) -> bool:
     """Whether a retry of what failed has anything to do."""
     found = find_increment(plan, retry_failed=True)
     return isinstance(found, Everything) or found.counts["retried"] > 0
+
+
+def refuse_too_much(plan: Plan, found: Increment | None, rows: int, limit: int | None) -> None:
+    """Refuse what computes more rows again, whose source did not change, than `limit`.
+
+    Args:
+        plan: as it is compiled.
+        found: what the run does; ``None``: everything.
+        rows: how many rows of the source it processes.
+        limit: ``None``: there is none.
+
+    Raises:
+        Refused: it is more.
+    """
+    if limit is None:
+        return
+    if found is None:
+        sinks = [sink_of(s) for s in plan.writes()]
+        made = [tables.latest(s.uri) for s in sinks if s.state is not None]
+        if not any(m and m[1].get("weft.recipe") != plan.recipe for m in made):
+            return  # it would process all of them though nothing changed: it always does
+    if (count := rows if found is None else found.recomputed) > limit:
+        why = f": {'; '.join(found.updates.reasons)}" if found else ""
+        raise Refused(
+            f"The pipeline changed, and {count:,} rows whose source did not would be computed "
+            f"again, which is more than {limit:,}{why}. `weft plan` says what and why. To do "
+            "it, run with --yes or a larger --max-recompute. If the change changes no value: "
+            "`weft accept`."
+        )
 
 
 def _update(plan: Plan, write: Step, base: Base, stay: Mapping[str, Sequence[str]]) -> Update:

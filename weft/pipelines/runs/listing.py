@@ -58,6 +58,18 @@ class Difference:
     gone: pl.Series
     counts: Mapping[str, int]
 
+    def first(self, rows: int) -> Difference:
+        """The same, but only so many rows to process: the others stay as the ledger has them.
+        Only where no row is retried."""
+        now, later = (
+            pl.Series(KEY, part, pl.String) for part in (self.todo[:rows], self.todo[rows:])
+        )
+        changed = int(now.is_in(self.gone.implode()).sum())
+        counts = {**self.counts, "changed": changed, "new": len(now) - changed}
+        return Difference(
+            self.todo[:rows], self.gone.filter(~self.gone.is_in(later.implode())), counts
+        )
+
 
 def lines_of(uri: str, run: str) -> Lines:
     """The lines of the ledger at `uri`, as `run` left it."""

@@ -39,7 +39,9 @@ class RunResult:
     says of an incremental run how many rows of the source were new, changed, deleted, retried
     and unchanged; it is empty if all rows were processed. `stages` tells how busy each was,
     `incidents` which workers and machines died on the way, `gates` what gates found, and
-    `recomputed`, by write, what was computed anew for rows that stay.
+    `recomputed`, by write, what was computed anew for rows that stay. Of one that published in
+    parts it is the last part; `earlier` are the runs that published the others, and rows that
+    are `put_off` are for the next.
     """
 
     run: str
@@ -60,6 +62,8 @@ class RunResult:
     incidents: tuple[str, ...] = ()
     gates: Judgement = field(default_factory=Judgement)
     recomputed: Mapping[str, Recomputed] = field(default_factory=dict)
+    put_off: int = 0
+    earlier: tuple[str, ...] = ()
 
     @property
     def failed(self) -> int:
@@ -92,6 +96,8 @@ class RunResult:
             "failed": self.failed,
             "rows_resumed": self.rows_resumed,
             "increment": self.increment,
+            "put_off": self.put_off,
+            "earlier": list(self.earlier),
             "seconds": round(self.seconds, 3),
             "startup_seconds": round(self.startup_seconds, 3),
             "writes": [

@@ -24,7 +24,6 @@ from weft.errors import (
     Interrupted,
     OverBudget,
     PlanError,
-    Refused,
     redact,
 )
 from weft.pipelines import tables
@@ -47,9 +46,11 @@ from weft.pipelines.runs.increment import (
     Increment,
     anything_failed,
     find_increment,
+    refuse_too_much,
 )
 from weft.pipelines.runs.journal import Journal, journal_of, journals, new_run_id, whoami
 from weft.pipelines.runs.lease import Lease, hold, refuse_if_held
+from weft.pipelines.runs.parts import Pace, Part, check_parts, first_part
 from weft.pipelines.runs.phases import exchanges
 from weft.pipelines.runs.places import sink_of
 from weft.pipelines.runs.result import Listener, RunResult
@@ -74,6 +75,7 @@ def run(
     target: str | None = None,
     if_busy: IfBusy = "refuse",
     max_recompute: int | None = None,
+    publish_every: float | None = None,
 ) -> RunResult:
     """Run a pipeline and publish what it wrote.
 
@@ -97,6 +99,9 @@ def run(
             which publishes what both have done, and take its place if it dies.
         max_recompute: of how many rows, whose source is as it was, something may be computed
             again because the pipeline changed.
+        publish_every: seconds after which about what is done is shown to readers, as a run of
+            its own; the rest follows in the next. Without it all is shown at the end. What the
+            pipeline changed for rows that stay, and what is retried, is shown at once.
 
     Raises:
         DefinitionError, PlanError: it cannot start; nothing was written.
@@ -108,6 +113,7 @@ def run(
         WeftError: it failed; its finished units are kept for resume.
     """
     sharing.check_choice(if_busy)
+    pace = None if publish_every is None else Pace(publish_every)
     asked = Asked(
         pipeline=pipeline,
         engine=engine,
@@ -119,7 +125,21 @@ def run(
         listener=listener or Listener(),
         target=target,
         max_recompute=max_recompute,
+        publish_every=publish_every,
     )
+    published: list[str] = []
+    while True:
+        result = _run_when_free(replace(asked, rows=pace.rows if pace else None), if_busy)
+        if not result.put_off:
+            return replace(result, earlier=tuple(published))
+        published.append(result.run)
+        asked.listener.notice(f"Published {result.rows:,} rows; {result.put_off:,} are to come.")
+        asked = replace(asked, fresh=False, retry_failed=False)
+        if pace is not None:
+            pace.learn(result)
+
+
+def _run_when_free(asked: Asked, if_busy: IfBusy) -> RunResult:
     while True:
         try:
             return _run(asked)
@@ -138,6 +158,8 @@ def _run(asked: Asked) -> RunResult:
         epochs = sharing.epochs(asked.pipeline.graph)  # before anything is looked at
         graph = asked.graph()
         plain = plain_plan(graph)
+        if asked.rows is not None:
+            check_parts(plain)
     with storage.told(_states(plain)):
         _check_targets(plain)
         versions = None if asked.fresh else nothing_to_do(plain)
@@ -254,12 +276,18 @@ class _Attempt:
             old.drop_kept()  # of runs that were over budget or refused
         inputs = input_digest(self.plan)
         found = self._increment()
-        units = cut(self.plan, self.cluster, found.sources if found else None)
-        self._refuse_too_much(found, sum(u.split.rows for u in units))
+        part = found or self._first_part()
+        units = cut(self.plan, self.cluster, part.sources if part else None)
+        if not self.asked.fresh:
+            rows = sum(u.split.rows for u in units)
+            refuse_too_much(self.plan, found, rows, self.asked.max_recompute)
         targets = publish.prepare(self.plan)
         journal = journal_of(self.states[0], run)
         about = about_run(self.asked, self.plan, run, inputs=inputs, targets=targets, units=units)
         about |= {"base": found.base, "increment": dict(found.counts)} if found else {}
+        if part is not None and part.put_off:
+            about |= {"put_off": part.put_off, "input": f"part of {inputs}"}
+            about["publish_every"] = self.asked.publish_every
         updates = found.updates if found else Updates()
         about["updates"] = updates.to_json()
         about["unregistered"] = readers.register(self.plan)
@@ -277,9 +305,9 @@ class _Attempt:
         """What changed since the last run, if the rest of its rows can stay."""
         if self.asked.fresh:
             return None
-        found = find_increment(self.plain, retry_failed=self.asked.retry_failed)
-        sinks = [sink_of(s) for s in self.plain.writes()]
-        published = any(tables.latest(s.uri) for s in sinks if s.state is not None)
+        asked = self.asked
+        found = find_increment(self.plain, retry_failed=asked.retry_failed, rows=asked.rows)
+        published = self._published()
         if isinstance(found, Increment):
             self.listener.notice(f"Since run {found.base}: {found}.")
             return found
@@ -287,23 +315,14 @@ class _Attempt:
             self.listener.notice(f"All rows are processed: {found.why}.")
         return None
 
-    def _refuse_too_much(self, found: Increment | None, rows: int) -> None:
-        limit = self.asked.max_recompute
-        if limit is None or self.asked.fresh:
-            return
-        if found is None:
-            sinks = [sink_of(s) for s in self.plan.writes()]
-            made = [tables.latest(s.uri) for s in sinks if s.state is not None]
-            if not any(m and m[1].get("weft.recipe") != self.plan.recipe for m in made):
-                return  # it would process all of them though nothing changed: it always does
-        if (count := rows if found is None else found.recomputed) > limit:
-            why = f": {'; '.join(found.updates.reasons)}" if found else ""
-            raise Refused(
-                f"The pipeline changed, and {count:,} rows whose source did not would be computed "
-                f"again, which is more than {limit:,}{why}. `weft plan` says what and why. To do "
-                "it, run with --yes or a larger --max-recompute. If the change changes no value: "
-                "`weft accept`."
-            )
+    def _published(self) -> bool:
+        """Whether readers see something already."""
+        sinks = [sink_of(s) for s in self.plain.writes()]
+        return any(tables.latest(s.uri) for s in sinks if s.state is not None)
+
+    def _first_part(self) -> Part | None:
+        """What is processed of everything; ``None``: all of it, as readers have the old rows."""
+        return None if self._published() else first_part(self.plain, self.asked.rows)
 
     def _go_on(self, execute: Any, journal: Journal) -> RunResult:
         about, units = journal.about(), journal.units()
@@ -347,7 +366,10 @@ class _Attempt:
                     folder=journal.path,
                 )
                 result = replace(
-                    result, increment=job.about.get("increment", {}), gates=judged(journal.path)
+                    result,
+                    increment=job.about.get("increment", {}),
+                    put_off=job.about.get("put_off", 0),
+                    gates=judged(journal.path),
                 )
         except KeyboardInterrupt:
             done = len(list(journal.receipts()))  # some may have ended since the last was seen
