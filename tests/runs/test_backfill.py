@@ -327,6 +327,21 @@ def test_source_and_pipeline_may_change_at_once(folder: Path) -> None:
     same_as_full(folder, new)
 
 
+def test_rows_that_leave_are_not_asked(folder: Path) -> None:
+    """Of files that changed or are gone, no operator sees what the dataset has of them."""
+    body, newer = op("a").on, op("a", "2", lambda n: n + 2).on
+    run(pipeline(folder, lambda rows: body(rows, "n", "a")))
+    for i in range(ROWS - 3):
+        (folder / f"{i:02}.bin").write_bytes(bytes([i + 100]) + os.urandom(BLOB + 1))
+    (folder / f"{ROWS - 1:02}.bin").unlink()
+    CALLS.clear()
+    result, _ = run(pipeline(folder, lambda rows: newer(rows, "n", "a")))
+    assert CALLS == {"first": ROWS - 3, "a": ROWS - 1}
+    (done,) = result.recomputed.values()
+    assert (done.rows, done.written, done.stored) == (2, 2, True)
+    same_as_full(folder, lambda rows: newer(rows, "n", "a"))
+
+
 @pytest.mark.parametrize("policy", ["keep", "new-rows-only"])
 def test_rows_that_are_there_may_keep_their_values(folder: Path, policy: str) -> None:
     def body(version: str, policy: str | None) -> Callable[[Any], Any]:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
@@ -95,6 +96,7 @@ class Case:
         version: the version of the dataset that stays.
         keys: by read, the rows of the source that are in the dataset and have not changed;
             without them, all rows of the source.
+        leaving: keys of rows of the dataset that do not stay.
     """
 
     plan: Plan
@@ -103,6 +105,7 @@ class Case:
     before: Recipes
     version: int
     keys: Mapping[str, Sequence[str]] | None = None
+    leaving: frozenset[str] = frozenset()
 
     @property
     def uri(self) -> str:
@@ -124,7 +127,7 @@ def backfill(case: Case) -> Backfill | None:
         rows = sum(len(found) for found in (case.keys or {}).values())
     else:
         nodes, cut = _from_dataset(case, stored, chain)
-        rows = tables.open_table(case.uri, case.version).count_rows()
+        rows = tables.open_table(case.uri, case.version).count_rows() - len(case.leaving)
     graph = Graph(f"{case.plan.name}: {', '.join(changes.fields) or 'filters'}", tuple(nodes))
     ran = tuple(n.id for n in nodes if n.id in changes.columns)
     return Backfill(case.write.id, changes.fields, graph, rows, chain is not None, ran, cut)
@@ -138,6 +141,7 @@ class _Stored:
     version: int
     columns: Mapping[str, str]
     types: Fields
+    leaving: frozenset[str]
 
     @staticmethod
     def of(case: Case) -> _Stored:
@@ -148,11 +152,12 @@ class _Stored:
             if name in types and (len(made) == 1 or name not in case.changes.fields)
             for recipe in made
         }
-        return _Stored(case.uri, case.version, found, types)
+        return _Stored(case.uri, case.version, found, types, case.leaving)
 
     def read(self, columns: Mapping[str, Type], names: Mapping[str, str]) -> Node:
         """The node that reads `columns`, each from the stored one that `names` has for it."""
-        source = Stored(self.uri, self.version, tuple(sorted(names.items())), Fields(columns))
+        pairs = tuple(sorted(names.items()))
+        source = Stored(self.uri, self.version, pairs, Fields(columns), self.leaving)
         return _node(STORED, Read(source), (), columns)
 
 
@@ -357,13 +362,15 @@ def _equal(now: Any, before: Any) -> bool:
 class Stored(Source):
     """Rows of a dataset at a version, some of its columns under other names.
 
-    The rows keep their key, their source version and, if they are children, their parent.
+    The rows keep their key, their source version and, if they are children, their parent. Those
+    that are `leaving` are left out.
     """
 
     path: str
     version: int
     names: tuple[tuple[str, str], ...]
     types: Fields
+    leaving: frozenset[str] = frozenset()
 
     @property
     def columns(self) -> Fields:
@@ -373,15 +380,26 @@ class Stored(Source):
         return {"stored": self.path, "version": self.version, "names": dict(self.names)}
 
     def count(self) -> int:
-        return int(self._open().count_rows())
+        return int(self._open().count_rows()) - len(self.leaving)
 
     def splits(self, rows: int) -> Iterator[Split]:
-        """Ranges of the rows of one fragment each."""
+        """Ranges of the rows of one fragment each, and which of those are left out."""
         for fragment in self._open().get_fragments():
+            leaving = self._leaving(fragment)
             for start in range(0, count := fragment.count_rows(), rows):
-                where = [fragment.fragment_id, start, min(rows, count - start)]
-                name = digest([*self.identity().values(), where])
-                yield Split(name, where[2], json.dumps(where).encode())
+                size = min(rows, count - start)
+                out = leaving[(leaving >= start) & (leaving < start + size)] - start
+                if len(out) < size:
+                    where = [fragment.fragment_id, start, size, out.tolist()]
+                    name = digest([*self.identity().values(), where])
+                    yield Split(name, size - len(out), json.dumps(where).encode())
+
+    def _leaving(self, fragment: Any) -> npt.NDArray[np.intp]:
+        """The places of rows of a fragment that are left out."""
+        if not self.leaving:
+            return np.zeros(0, np.intp)
+        keys = fragment.to_table(columns=[KEY])[KEY].to_pylist()
+        return np.flatnonzero([key in self.leaving for key in keys])
 
     def read(
         self,
@@ -391,7 +409,7 @@ class Stored(Source):
         batch_rows: int,
     ) -> Iterator[Chunk]:
         assert not predicates, "it accepts none"
-        number, start, rows = json.loads(split.payload)
+        number, start, rows, leaving = json.loads(split.payload)
         dataset = self._open()
         own = [n for n in (KEY, SOURCE, PARENT, INDEX, COUNT) if n in dataset.schema.names]
         names = dict(self.names)
@@ -402,10 +420,19 @@ class Stored(Source):
             batch_size=batch_rows,
             blob_handling="all_binary",
         )
-        for batch in scanner.to_batches():
+        stays, at = np.ones(rows, np.bool_), 0
+        stays[leaving] = False
+        for there in scanner.to_batches():
+            mask = stays[at : at + there.num_rows]
+            at += there.num_rows
+            batch = there if mask.all() else there.filter(pa.array(mask))
             envelope = {n: Column(ENVELOPE[n], array=batch.column(n)) for n in own}
             values = {c: self._column(c, batch.column(names[c])) for c in columns}
             yield Chunk(Batch(values, envelope, batch.num_rows))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker: what is left out is said by split."""
+        return {**vars(self), "leaving": frozenset()}
 
     def _column(self, name: str, array: pa.Array) -> Column:
         kind = self.types[name]

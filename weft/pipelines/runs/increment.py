@@ -27,6 +27,7 @@ from weft.pipelines.runs.backfill import Case, backfill
 from weft.pipelines.runs.base import Base, Everything, find_base, reshapes
 from weft.pipelines.runs.listing import COUNTS, Lines, above, chosen, compare, lines_of, staying
 from weft.pipelines.runs.places import errors_uri, ledger_uri, sink_of
+from weft.pipelines.runs.sifting import leaving_keys
 from weft.pipelines.runs.updates import Update, Updates
 
 
@@ -109,7 +110,7 @@ def find_increment(
             if changes.fields or changes.steps:
                 lines = ledgers[write.id]
                 stay[write.id][read.id] = staying(lines, read.id, differ.gone).to_list()
-    by_write = {w.id: _update(plan, w, bases[w.id], stay[w.id]) for w in plan.writes()}
+    by_write = {w.id: _update(plan, w, bases[w.id], stay[w.id], removed) for w in plan.writes()}
     base = next(iter(bases.values())).run
     return Increment(base, sources, removed, counts, Updates(by_write), put_off)
 
@@ -149,8 +150,17 @@ def refuse_too_much(plan: Plan, found: Increment | None, rows: int, limit: int |
         )
 
 
-def _update(plan: Plan, write: Step, base: Base, stay: Mapping[str, Sequence[str]]) -> Update:
-    work = backfill(Case(plan, write, base.changes, base.recipes, base.version, stay))
+def _update(
+    plan: Plan,
+    write: Step,
+    base: Base,
+    stay: Mapping[str, Sequence[str]],
+    removed: Mapping[str, Sequence[str]],
+) -> Update:
+    leaving = frozenset[str]()
+    if stay and any(removed.values()):
+        leaving = leaving_keys(plan, write, base.run, removed)
+    work = backfill(Case(plan, write, base.changes, base.recipes, base.version, stay, leaving))
     reshaped = reshapes(plan, write, base.changes)
     return Update(base.version, base.recipes, base.accepted, base.changes, reshaped, work)
 

@@ -68,11 +68,27 @@ def sift(
     `removed` are keys of rows of each read; they go with everything that was made of them.
     """
     ledger = ledger_at(write, base)
-    above = plan.upstream(write.id)
-    roots = [key for read, keys in removed.items() if read in above for key in keys]
-    gone = _family(ledger, pl.Series(KEY, roots, dtype=pl.String))
+    gone = _gone(plan, write, ledger, removed)
     before = pl.DataFrame(tables.read(errors_uri(_state(write)), f"run-{base}"))
     return _Sieve(write, base, ledger, gone, done).sifted(before)
+
+
+def leaving_keys(
+    plan: Plan, write: Step, base: str, removed: Mapping[str, Sequence[str]]
+) -> frozenset[str]:
+    """The rows of the dataset of `write`, as run `base` left it, that go with those `removed`."""
+    ledger = ledger_at(write, base)
+    kept = ledger.filter(pl.col("outcome") == "kept")[KEY]
+    gone = _gone(plan, write, ledger, removed)
+    return frozenset(kept.filter(kept.is_in(gone.implode())))
+
+
+def _gone(
+    plan: Plan, write: Step, ledger: pl.DataFrame, removed: Mapping[str, Sequence[str]]
+) -> pl.Series:
+    above = plan.upstream(write.id)
+    roots = [key for read, keys in removed.items() if read in above for key in keys]
+    return _family(ledger, pl.Series(KEY, roots, dtype=pl.String))
 
 
 class _Sieve:
