@@ -249,7 +249,7 @@ def test_a_changed_parameter_is_said_and_recomputes_what_it_makes(
             "unchanged": 4,
         }
         assert notices[0].endswith(f": 1 retried, 4 unchanged; {told}.")
-        assert notices[1] == "Computing anew: shout of 7 rows, as the dataset has them."
+        assert notices[1] == "Computing anew: shout of 6 rows, as the dataset has them."
     assert {r["shout"][-1] for r in content(out)["rows"]} == {"?"}
 
 

@@ -69,7 +69,8 @@ def scripts(count: int) -> Any:
     checked = settings(
         max_examples=count, derandomize=not ALL, suppress_health_check=list(HealthCheck)
     )
-    return lambda test: checked(given(chance=st.randoms(use_true_random=False))(test))
+    drawn = given(chance=st.randoms(use_true_random=False))
+    return lambda test: pytest.mark.timeout(60 * count)(checked(drawn(test)))
 
 
 @scripts(200 if ALL else 25)
