@@ -222,6 +222,59 @@ def test_memory_is_used_again_when_nobody_looks_at_it_any_more() -> None:
     assert set(second.tolist()) == {2}
 
 
+def test_an_array_that_is_made_where_it_is_read_is_not_copied() -> None:
+    pipe = Pipe()
+    made = pipe.writer.empty((2**9, 2**10), np.uint8)
+    assert made is not None
+    made[:] = 1
+    come = pipe(made[:, :, None])
+    assert come.shape == (2**9, 2**10, 1)
+    made[0] = 2  # which an operator must not do: it shows that they are one
+    assert set(come[0].ravel().tolist()) == {2}
+    again = pipe(made)  # in two columns: whoever changes the one does not change the other
+    assert len(pipe.writer._maps) == 2
+    del come, again
+    free, lost = pipe.reader.released()
+    pipe.writer.recycle(free, lost)
+    other = pipe.writer.empty((2**19,), np.uint8)
+    assert len(pipe.writer._maps) == 2
+    assert len(pipe.writer._users) == 2
+    assert not np.shares_memory(other, made)  # the operator may still look at it
+    del made
+    third = pipe.writer.empty((2**16,), np.float64)
+    assert third is not None
+    assert third.dtype == np.float64
+    assert len(pipe.writer._maps) == 2, "it is used again when both have let go of it"
+
+
+def test_what_is_made_and_not_answered_is_used_again() -> None:
+    pipe = Pipe()
+    writer = pipe.writer
+    for _ in range(3):
+        made = writer.empty((2**19,), np.uint8)
+        assert made is not None
+        del made
+    assert len(writer._maps) == 1
+    part = writer.empty((2**10, 2**10), np.uint8)
+    assert part is not None
+    assert writer.put(part[:, ::2])[0] != writer.put(part)[0]  # the one is copied side by side
+
+
+def test_not_everything_is_made_where_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = Pipe()
+    assert pipe.writer.empty((wire.LARGE - 1,), np.uint8) is None
+    monkeypatch.setattr(segments, "MAPPED_BYTES", 3 << 19)
+    first = pipe.writer.empty((1 << 20,), np.uint8)
+    assert first is not None
+    assert pipe.writer.empty((1 << 20,), np.uint8) is None
+    come = pipe(first)
+    pipe.writer.recycle([], [1])  # the parent gives it up, and both still have what they have
+    first[:3] = 7
+    assert come[:3].tolist() == [7, 7, 7]
+    del first
+    assert pipe.writer.empty((1 << 20,), np.uint8) is not None
+
+
 def test_what_is_kept_to_be_used_again_is_bounded() -> None:
     pipe = Pipe()
     many = [pipe(np.zeros(8 << 20, np.uint8)) for _ in range(segments.SPARE_BYTES // (8 << 20) + 4)]

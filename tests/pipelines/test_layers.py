@@ -14,8 +14,8 @@ ROOT = Path(weft.__file__).parent
 
 CONTRACTS = (
     "lazy", "errors", "pipelines.sites", "pipelines.plain", "pipelines.tensors", "pipelines.types",
-    "pipelines.fields", "pipelines.resources", "pipelines.syntax", "pipelines.constants",
-    "pipelines.code", "pipelines.operator", "pipelines.functions",
+    "pipelines.memory", "pipelines.fields", "pipelines.resources", "pipelines.syntax",
+    "pipelines.constants", "pipelines.code", "pipelines.operator", "pipelines.functions",
     "pipelines.batch", "pipelines.grouping",
     "pipelines.connector", "pipelines.expressions", "pipelines.relations", "pipelines.aggregates",
 )  # fmt: skip

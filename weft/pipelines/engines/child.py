@@ -28,6 +28,7 @@ from weft.pipelines.engines.allocator import tune_allocator
 from weft.pipelines.engines.confine import die_with, limit_memory
 from weft.pipelines.engines.segments import Mapped, Writer
 from weft.pipelines.engines.wire import Place, Records
+from weft.pipelines.memory import make_with
 from weft.pipelines.operator import Later
 
 STATE, SINCE, DONE, SETTING_UP, HEAD = range(5)
@@ -121,6 +122,7 @@ class _Worker:
         self.loaded: dict[int, Any] = {}
         self.laters: dict[tuple[int, int], Later] = {}
         tune_allocator()
+        make_with(self.segments.empty)
         self.board[STATE] = SETUP
         for number, operator in operators.items():
             self.board[SETTING_UP] = number

@@ -47,6 +47,10 @@ from weft.pipelines.engines import child
 child.main(*rest)
 """
 
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"
+"""Have malloc ask for them, as NumPy does for its arrays. With pages of 4 KiB alone the decoding
+of a photograph of 3 megapixels takes a tenth longer."""
+
 Answer = tuple[Any, Exception | None]
 """What an operator says to a row, or why it says nothing."""
 
@@ -341,7 +345,8 @@ def _environment(*, network: bool) -> dict[str, str]:
     """What a child knows of this one's environment. One that keeps the network keeps it all."""
     given = dict(os.environ) if network else environment(os.environ)
     # A child stands for one CPU; without these, libraries start a thread for each.
-    return {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **given}
+    alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return {**alone, "GLIBC_TUNABLES": _HUGE_PAGES, **given}
 
 
 def _left(board: Any, seconds: float) -> float:

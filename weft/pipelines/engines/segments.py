@@ -1,18 +1,21 @@
 """Large arrays between two processes, without a copy on the reader's side.
 
-A segment is a file in memory that both map. The child writes an array into one, which is the only
-copy, and the parent's array is that memory. Nobody writes to a segment while an array looks at
-it; when the last one is gone the segment is used again, because fresh pages cost more than the
-copy (7 MB: 3.0 ms fresh, 1.0 ms used again).
+A segment is a file in memory that both map. The child makes an array in one
+(`weft.pipelines.memory`), or copies it there, and the parent's array is that memory. Nobody writes
+to a segment while an array looks at it; when the last one is gone, on both sides, the segment is
+used again, because fresh pages cost more than the copy (7 MB: 3.0 ms fresh, 1.0 ms used again).
 """
 
 from __future__ import annotations
 
 import ctypes
 import fcntl
+import itertools
+import math
 import os
 import socket
 import struct
+import threading
 import weakref
 from collections import deque
 from collections.abc import Sequence
@@ -21,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from weft.pipelines.engines.wire import Bytes, Place, flat, write_all
+from weft.pipelines.engines.wire import LARGE, Bytes, Place, flat, write_all
 
 SPARE_BYTES = 128 << 20
 """Segments that are kept to be used again, by one child. A batch of rows has 32 MiB."""
@@ -37,6 +40,8 @@ _MMAP.argtypes = (
 )  # fmt: skip
 _MUNMAP.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _READ_AND_WRITE, _SHARED = 3, 1
+
+_CHILD, _PARENT = "child", "parent"
 
 SEGMENT = struct.Struct("<cqq?")
 """The message that a segment is made, which its file goes with: b"S", number, bytes, used again."""
@@ -65,52 +70,88 @@ class Mapped:
 
 
 class Writer:
-    """The child's end: segments to put arrays into."""
+    """The child's end: segments to put arrays into, or to make them in."""
 
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
         self._maps: dict[int, Mapped] = {}
-        self._free: set[int] = set()
-        self._count = 0
+        self._at: dict[int, int] = {}  # the number, by the address
+        self._users: dict[int, set[str]] = {}  # who looks at it: the child, the parent; or nobody
+        self._let_go: deque[int] = deque()  # by whoever let go of the last array in this process
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()  # an operator may have threads
 
     def recycle(self, free: Sequence[int], gone: Sequence[int]) -> None:
-        """Segments that nobody looks at any more: to be used again, or never."""
-        self._free.update(free)
+        """Segments that the parent does not look at any more: to be used again, or never."""
+        for number in free:
+            self._users[number].discard(_PARENT)
         for number in gone:
-            del self._maps[number]
+            del self._at[self._maps.pop(number).address], self._users[number]
+
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any] | None:
+        """An array in a segment, which `put` need not copy; ``None``: it is too small or too large
+        for one."""
+        count = math.prod(shape) * np.dtype(dtype).itemsize
+        with self._lock:
+            if count < LARGE or (number := self._find(count) or self._mapped(count)) is None:
+                return None
+            self._users[number] = {_CHILD}
+            held = _Held(self._maps[number], self._let_go, number)
+        return np.asarray(held)[:count].view(dtype).reshape(shape)
 
     def put(self, array: npt.NDArray[Any]) -> Place:
-        """Copy an array into a segment."""
+        """Where an array is, which is copied into a segment if it is in none."""
         count = array.nbytes
-        fits = [n for n in self._free if count <= self._maps[n].size <= 2 * count]
-        if fits:
-            number = min(fits, key=lambda n: self._maps[n].size)
-            self._free.discard(number)
-        else:
-            number = self._make(array)
-        if number in self._maps:
+        number = self._lent(array)
+        if number is None:
+            number = self._find(count) or self._mapped(count)
+            if number is None:
+                return [self._make(count, array), 0, count]
             memory = np.asarray(self._maps[number])[:count]
             np.copyto(memory.view(array.dtype).reshape(array.shape), array)
+        self._users[number].add(_PARENT)
         return [number, 0, count]
 
-    def _make(self, array: npt.NDArray[Any]) -> int:
-        self._count += 1
-        kept = array.nbytes + sum(m.size for m in self._maps.values()) <= MAPPED_BYTES
+    def _lent(self, array: npt.NDArray[Any]) -> int | None:
+        """The segment that an array was made in, unless the parent has it already."""
+        if not array.flags.c_contiguous:
+            return None
+        number = self._at.get(array.__array_interface__["data"][0])
+        return None if number is None or _PARENT in self._users[number] else number
+
+    def _find(self, count: int) -> int | None:
+        """A segment of about so many bytes that nobody looks at."""
+        while self._let_go:
+            self._users.get(self._let_go.popleft(), set()).discard(_CHILD)
+        sizes = {n: self._maps[n].size for n, users in self._users.items() if not users}
+        fits = [n for n, size in sizes.items() if count <= size <= 2 * count]
+        return min(fits, key=lambda n: sizes[n], default=None)
+
+    def _mapped(self, count: int) -> int | None:
+        """A new segment that is kept to be used again; ``None``: there are enough of them."""
+        if count + sum(m.size for m in self._maps.values()) > MAPPED_BYTES:
+            return None
+        return self._make(count)
+
+    def _make(self, count: int, array: npt.NDArray[Any] | None = None) -> int:
+        """A new segment: one that stays mapped, or one with an array, which is forgotten."""
+        number, kept = next(self._numbers), array is None
         # Sizes of rows differ a little: one that is made a little larger fits the next as well.
-        size = array.nbytes + (array.nbytes >> 3 if kept else 0)
+        size = count + (count >> 3 if kept else 0)
         size += -size % 4096
         handle = os.memfd_create("weft-segment", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(handle, size)
-            if kept:
-                self._maps[self._count] = Mapped(handle, size)
+            if array is None:
+                mapped = self._maps[number] = Mapped(handle, size)
+                self._at[mapped.address], self._users[number] = number, set()
             else:
                 write_all(handle, flat(array), 0)
-            said = SEGMENT.pack(b"S", self._count, size, kept)
+            said = SEGMENT.pack(b"S", number, size, kept)
             socket.send_fds(self.channel, [said], [handle])
         finally:
             os.close(handle)
-        return self._count
+        return number
 
 
 class Reader:
