@@ -44,7 +44,7 @@ tools: ## install the programs that tests compare with, where apt-get can
 
 .PHONY: test
 test: $(INSTALLED) tools ## run all tests, doctests and examples
-	@python -m pytest
+	@python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: faults
 faults: $(INSTALLED) tools ## do all the harm that tests can: kills, full disks, lost machines; an hour

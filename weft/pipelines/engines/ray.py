@@ -386,9 +386,9 @@ def _stage_call(
         if exchange.is_over(table):
             return table
         unit, claims = table["unit"][0].as_py(), context.claims
-        if index == 0 and claims is not None and not claims.take(unit):
-            return exchange.pack_receipt(leave(unit))
         try:
+            if index == 0 and claims is not None and not claims.take(unit):
+                return exchange.pack_receipt(leave(unit))
             loaded = _worker(plan, index, context)
             with deaths.noted(notes, unit, loaded, seconds) as worker:
                 if index == 0:
@@ -399,16 +399,13 @@ def _stage_call(
                     return exchange.pack_receipt(worker.finish(cargo))
                 return exchange.pack_cargo(plan, cargo)
         except WeftError as error:
-            return exchange.pack_error(table["unit"][0].as_py(), type(error).__name__, str(error))
+            return exchange.pack_error(unit, type(error).__name__, str(error))
         except Exception as error:  # noqa: BLE001  raised again by the driver, with its own words
             where = traceback.extract_tb(error.__traceback__)[-1]
             text = f"{type(error).__name__}: {errors.redact(str(error))}"
             place = f"{where.filename}:{where.lineno}"
-            return exchange.pack_error(
-                table["unit"][0].as_py(),
-                "WeftError",
-                f"Stage {index + 1} failed at {place}: {text}",
-            )
+            said = f"Stage {index + 1} failed at {place}: {text}"
+            return exchange.pack_error(unit, "WeftError", said)
 
     stage.__name__ = stage.__qualname__ = f"stage_{index + 1}"
     return stage
