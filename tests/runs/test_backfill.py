@@ -220,6 +220,52 @@ def test_an_equal_answer_ends_it_early(folder: Path) -> None:
     same_as_full(folder, new)
 
 
+def test_an_equal_answer_of_what_is_read_again_ends_it_early_too(folder: Path) -> None:
+    """a reads the source again, for the dataset has no n; b is asked where a says otherwise."""
+
+    def body(a: _Counted) -> Callable[[Any], Any]:
+        return lambda rows: chain(a, op("b"), op("c"))(rows).select("a", "b", "c")
+
+    run(pipeline(folder, body(op("a"))))
+    (folder / "05.bin").unlink()
+    run(pipeline(folder, body(op("a"))))  # the places of rows are not those of the source
+    (folder / "06.bin").write_bytes(bytes([106]) + os.urandom(BLOB))
+    (folder / "11.bin").unlink()
+    CALLS.clear()
+    newer = body(op("a", "2", lambda n: n + 1 + (n % 10 in (3, 6))))
+    result, _ = run(pipeline(folder, newer))
+    assert CALLS == {"first": ROWS - 2, "a": ROWS - 2, "b": 3 + 1, "c": 1}, (
+        "06 is as if it were new"
+    )
+    (done,) = result.recomputed.values()
+    assert (done.rows, done.written, done.stored) == (ROWS - 3, 3, False)
+    same_as_full(folder, newer)
+
+
+def test_a_killed_backfill_with_an_early_end_goes_on(folder: Path) -> None:
+    from weft.errors import Interrupted
+
+    def body(a: _Counted, b: _Counted) -> Callable[[Any], Any]:
+        return lambda rows: b.on(a.on(rows, "n", "a"), "a", "b").select("a", "b")
+
+    def stop(n: int) -> int:
+        if CALLS["b"] == 4 and not CALLS["stopped"]:
+            CALLS["stopped"] += 1
+            raise KeyboardInterrupt
+        return n + 1
+
+    CALLS["stopped"] = 1  # not yet
+    run(pipeline(folder, body(op("a"), op("b", answer=stop))))
+    CALLS.clear()
+    new = body(op("a", "2", lambda n: n + 1 + n % 2), op("b", answer=stop))
+    with pytest.raises(Interrupted):
+        run(pipeline(folder, new))
+    assert CALLS["stopped"]
+    run(pipeline(folder, new))
+    assert CALLS["b"] < ROWS
+    same_as_full(folder, new)
+
+
 def test_where_all_answers_are_equal_nothing_is_written(folder: Path) -> None:
     run(pipeline(folder, chain(op("a"), op("b"), op("c"))))
     out = str(folder.parent / "o.lance")

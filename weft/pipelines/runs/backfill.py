@@ -16,21 +16,18 @@ answers the same go no further: this is an early cut-off, and what only reads it
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import polars as pl
 import pyarrow as pa
 
 from weft.pipelines import blobs, tables
-from weft.pipelines.batch import COUNT, ENVELOPE, INDEX, KEY, PARENT, SOURCE, Batch, Column
-from weft.pipelines.connector import Chunk, Sink, Source, Split
+from weft.pipelines.batch import ENVELOPE, KEY
+from weft.pipelines.connector import Sink, Source
 from weft.pipelines.engines.aside import write_table
 from weft.pipelines.fields import Fields, fields_of
 from weft.pipelines.graph import (
@@ -48,6 +45,7 @@ from weft.pipelines.operator import BatchView, Filter, digest
 from weft.pipelines.plan import Plan, Step
 from weft.pipelines.recipes import Recipes, derive
 from weft.pipelines.runs.changes import Changes
+from weft.pipelines.runs.stored import Beside, Stored
 from weft.pipelines.sites import Site
 from weft.pipelines.types import Encoded, Type
 
@@ -120,17 +118,21 @@ def backfill(case: Case) -> Backfill | None:
     if not changes.fields and not changes.steps:
         return None
     stored = _Stored.of(case)
-    chain = _chain(case, stored)
-    cut: tuple[str, ...] = ()
-    if chain is None:
-        nodes = _from_sources(case)
-        rows = sum(len(found) for found in (case.keys or {}).values())
-    else:
-        nodes, cut = _from_dataset(case, stored, chain)
+    chain, cut = _chain(case, stored), tuple[str, ...]()
+    reads_dataset = chain is not None
+    if chain is not None:
+        nodes, cut = _on_chain(case, stored, chain, source=None)
         rows = tables.open_table(case.uri, case.version).count_rows() - len(case.leaving)
+    else:
+        rows = sum(len(found) for found in (case.keys or {}).values())
+        chain = _chain(case, None)
+        if chain is not None and _cut_off(case, stored, chain)[0]:
+            nodes, cut = _on_chain(case, stored, chain, source=_only_read(case))
+        else:
+            nodes = _from_sources(case)
     graph = Graph(f"{case.plan.name}: {', '.join(changes.fields) or 'filters'}", tuple(nodes))
     ran = tuple(n.id for n in nodes if n.id in changes.columns)
-    return Backfill(case.write.id, changes.fields, graph, rows, chain is not None, ran, cut)
+    return Backfill(case.write.id, changes.fields, graph, rows, reads_dataset, ran, cut)
 
 
 @dataclass(frozen=True)
@@ -161,15 +163,18 @@ class _Stored:
         return _node(STORED, Read(source), (), columns)
 
 
-def _chain(case: Case, stored: _Stored) -> list[Step] | None:
-    """The steps to run on what the dataset has, the first one first; ``None``: it lacks some."""
+def _chain(case: Case, stored: _Stored | None) -> list[Step] | None:
+    """The steps to run on what the dataset has, or on a source, one after the other; ``None``: it
+    lacks some, or there are several ways to it, or other rows come out than went in."""
     plan, write, changes = case.plan, case.write, case.changes
     needed, chain = set(changes.fields), list[Step]()
     step = plan.step(write.inputs[0])
     while True:
         left = {*changes.steps} & {*plan.upstream(step.id)}
         recipes = changes.columns[step.id]
-        if not left and all(recipes[name] in stored.columns for name in needed):
+        if stored is None and isinstance(step.action, Read):
+            return chain
+        if stored and not left and all(recipes[name] in stored.columns for name in needed):
             return chain
         if len(step.inputs) != 1 or step.expands or isinstance(step.action, Read | Union):
             return None
@@ -190,23 +195,34 @@ def _only(step: Step, needed: Collection[str]) -> Step:
     return replace(step, action=WithColumns(chosen))
 
 
-def _from_dataset(
-    case: Case, stored: _Stored, chain: list[Step]
+def _only_read(case: Case) -> Step:
+    """The step that reads the one source of a write."""
+    upstream = case.plan.upstream(case.write.id)
+    [read] = [s for s in case.plan.reads() if s.id in upstream]
+    return read
+
+
+def _on_chain(
+    case: Case, stored: _Stored, chain: list[Step], *, source: Step | None
 ) -> tuple[list[Node], tuple[str, ...]]:
-    """The nodes of a backfill that reads the dataset, and the steps behind the cut-off."""
+    """The nodes of a backfill that runs `chain` on the rows of the dataset, or on those of a
+    `source`, and the steps behind the cut-off."""
     plan, write, changes = case.plan, case.write, case.changes
     needed: set[str] = set(changes.fields)
     for step in reversed(chain):
         needed = {*step.wants(step.inputs[0], frozenset(needed))}
-    above = chain[0].inputs[0] if chain else write.inputs[0]
-    at = plan.step(above)
-    columns = {name: at.columns[name] for name in sorted(needed)}
-    names = {name: stored.columns[changes.columns[above][name]] for name in columns}
     compared, first = _cut_off(case, stored, chain)
-    for name in compared:
-        columns[_was(name)] = stored.types[name]
-        names[_was(name)] = name
-    nodes = [stored.read(columns, names)]
+    before = {_was(name): stored.types[name] for name in compared}
+    names = {_was(name): name for name in compared}
+    if source is None:
+        above = chain[0].inputs[0] if chain else write.inputs[0]
+        at = plan.step(above)
+        columns = {name: at.columns[name] for name in sorted(needed)}
+        names |= {name: stored.columns[changes.columns[above][name]] for name in columns}
+        nodes = [stored.read({**columns, **before}, names)]
+    else:
+        columns = {n: kind for n, kind in source.columns.items() if n in needed}
+        nodes = [_beside(case, source, columns, before, names)]
     for number, step in enumerate(chain):
         if compared and number == first:
             nodes.append(_differs(nodes[-1], compared))
@@ -215,6 +231,20 @@ def _from_dataset(
         nodes.append(_differs(nodes[-1], compared))
     nodes += _ending(nodes[-1], write, changes)
     return nodes, tuple(s.id for s in chain[first:]) if compared else ()
+
+
+def _beside(
+    case: Case,
+    read: Step,
+    columns: Mapping[str, Type],
+    before: Mapping[str, Type],
+    names: Mapping[str, str],
+) -> Node:
+    """The node that reads rows of a source, and what the dataset has of them."""
+    source = _source(read, case.keys)
+    pairs = tuple(sorted(names.items()))
+    both = Beside(source, case.uri, case.version, pairs, Fields(before))
+    return _node(read.id, Read(both), (), {**columns, **before})
 
 
 def _cut_off(case: Case, stored: _Stored, chain: list[Step]) -> tuple[tuple[str, ...], int]:
@@ -301,17 +331,21 @@ def _source_node(
     needed: Collection[str],
 ) -> Node:
     if isinstance(step.action, Read):
-        source = step.action.source
-        if keys is not None:
-            source = source.only(pa.array(keys[step.id], pa.string()))
         columns = {name: kind for name, kind in step.columns.items() if name in needed}
-        return _node(step.id, Read(source), (), columns)
+        return _node(step.id, Read(_source(step, keys)), (), columns)
     if len(inputs) == 1 and isinstance(step.action, Apply | Where | WithColumns | Select):
         return _after(nodes[inputs[0]], step)
     # Another column may be of another type here: what makes it what it is does not run.
     chosen = {*needed} | step.makes()
     columns = {name: kind for name, kind in step.columns.items() if name in chosen}
     return _node(step.id, step.action, inputs, columns)
+
+
+def _source(read: Step, keys: Mapping[str, Sequence[str]] | None) -> Source:
+    """The source of a read, with those rows alone that a backfill is for."""
+    assert isinstance(read.action, Read)
+    source = read.action.source
+    return source if keys is None else source.only(pa.array(keys[read.id], pa.string()))
 
 
 def _after(before: Node, step: Step) -> Node:
@@ -356,90 +390,6 @@ def _equal(now: Any, before: Any) -> bool:
         return bool(now.shape == before.shape and now.tobytes() == before.tobytes())
     same = now == before or (now != now and before != before)  # noqa: PLR0124  NaN
     return bool(same) and repr(now) == repr(before)  # 0.0 == -0.0, in a list too
-
-
-@dataclass(frozen=True)
-class Stored(Source):
-    """Rows of a dataset at a version, some of its columns under other names.
-
-    The rows keep their key, their source version and, if they are children, their parent. Those
-    that are `leaving` are left out.
-    """
-
-    path: str
-    version: int
-    names: tuple[tuple[str, str], ...]
-    types: Fields
-    leaving: frozenset[str] = frozenset()
-
-    @property
-    def columns(self) -> Fields:
-        return self.types
-
-    def identity(self) -> dict[str, Any]:
-        return {"stored": self.path, "version": self.version, "names": dict(self.names)}
-
-    def count(self) -> int:
-        return int(self._open().count_rows()) - len(self.leaving)
-
-    def splits(self, rows: int) -> Iterator[Split]:
-        """Ranges of the rows of one fragment each, and which of those are left out."""
-        for fragment in self._open().get_fragments():
-            leaving = self._leaving(fragment)
-            for start in range(0, count := fragment.count_rows(), rows):
-                size = min(rows, count - start)
-                out = leaving[(leaving >= start) & (leaving < start + size)] - start
-                if len(out) < size:
-                    where = [fragment.fragment_id, start, size, out.tolist()]
-                    name = digest([*self.identity().values(), where])
-                    yield Split(name, size - len(out), json.dumps(where).encode())
-
-    def _leaving(self, fragment: Any) -> npt.NDArray[np.intp]:
-        """The places of rows of a fragment that are left out."""
-        if not self.leaving:
-            return np.zeros(0, np.intp)
-        keys = fragment.to_table(columns=[KEY])[KEY].to_pylist()
-        return np.flatnonzero([key in self.leaving for key in keys])
-
-    def read(
-        self,
-        split: Split,
-        columns: Sequence[str],
-        predicates: Sequence[pl.Expr],
-        batch_rows: int,
-    ) -> Iterator[Chunk]:
-        assert not predicates, "it accepts none"
-        number, start, rows, leaving = json.loads(split.payload)
-        dataset = self._open()
-        own = [n for n in (KEY, SOURCE, PARENT, INDEX, COUNT) if n in dataset.schema.names]
-        names = dict(self.names)
-        scanner = dataset.get_fragment(number).scanner(
-            columns=[*own, *dict.fromkeys(names[c] for c in columns)],
-            offset=start,
-            limit=rows,
-            batch_size=batch_rows,
-            blob_handling="all_binary",
-        )
-        stays, at = np.ones(rows, np.bool_), 0
-        stays[leaving] = False
-        for there in scanner.to_batches():
-            mask = stays[at : at + there.num_rows]
-            at += there.num_rows
-            batch = there if mask.all() else there.filter(pa.array(mask))
-            envelope = {n: Column(ENVELOPE[n], array=batch.column(n)) for n in own}
-            values = {c: self._column(c, batch.column(names[c])) for c in columns}
-            yield Chunk(Batch(values, envelope, batch.num_rows))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For a worker: what is left out is said by split."""
-        return {**vars(self), "leaving": frozenset()}
-
-    def _column(self, name: str, array: pa.Array) -> Column:
-        kind = self.types[name]
-        return Column(kind, array=array if array.type == kind.storage else array.cast(kind.storage))
-
-    def _open(self) -> Any:
-        return tables.open_table(self.path, self.version)
 
 
 @dataclass(frozen=True)
