@@ -6,7 +6,7 @@ need, and nothing else.
 
 Going up from the write, it begins as soon as every column that is still needed is in the dataset
 with the recipe that it has there: then it reads the dataset, those columns and no media. Else it
-begins at the sources, with the rows that are in the dataset.
+begins at the sources, with the rows that are in the dataset, and beside them what this has of them.
 
 Its rows end in files beside the journal: new values by key, which `weft.pipelines.columns` puts
 into the dataset, and what became of rows that a changed filter drops now or a changed operator
