@@ -168,6 +168,8 @@ def test_readers_see_the_first_rows_early(
     assert "Published 2 rows; 9 are to come." in result.stderr
     assert "  parts    2 runs published one after the other; this is the last\n" in result.stdout
     assert [r["rows"] for r in answer("runs", "waits.lance")["runs"]] == [9, 2]
+    made = [v["what"] for v in answer("history", "waits.lance")["versions"]]
+    assert made == ["9 new", "the first rows; 9 were to come", "made, empty"]
     assert weft(*RUN, "tiny.py:waits").stdout.startswith("In sync: ")
     said = weft(*RUN, "tiny.py:waits", "--publish-every", "often", code=2).stderr
     assert "--publish-every 'often' is no duration. Expected one such as 90s, 10m or 2h." in said

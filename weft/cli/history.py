@@ -102,7 +102,10 @@ def _ended(dataset: Dataset, journal: Journal) -> str:
     for step, done in result.get("recomputed", {}).items():
         if step in steps:
             told.append(f"{', '.join(done['fields'])} of {done['rows']:,} rows")
-    what = ", ".join(told) or ("nothing changed" if counts else "all rows")
+    put_off = result.get("put_off", 0)
+    everything = "the first rows" if put_off else "all rows"
+    what = ", ".join(told) or ("nothing changed" if counts else everything)
+    what += f"; {put_off:,} were to come" if put_off else ""
     return what if state["state"] == "published" else f"{what}; {state['state']}"
 
 
