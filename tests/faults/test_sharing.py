@@ -116,6 +116,27 @@ def test_two_share_forty_units(tmp_path: Path) -> None:
     assert by[1] == 8 * int(counted.split()[0])
 
 
+def test_two_share_a_backfill(tmp_path: Path) -> None:
+    """Another parameter: what the dataset has of all rows is asked again, by both."""
+    home = Home(tmp_path)
+    home.pipeline().run(engine="local", cluster=lines.FORTY)
+    (home.folder / "log").unlink()
+    first, second = home.two(0.02)
+    *_, published = ended(first)
+    sharing, counted, *_, result = ended(second)
+    assert sharing == f"Sharing the work of run {published['run']}."
+    assert result["state"] == "in sync"
+    done = lines.done(home.folder)
+    assert len(done) == 320
+    assert {len(pids) for pids in done.values()} == {1}
+    by = [sum(pids == [p.pid] for pids in done.values()) for p in (first, second)]
+    assert min(by) >= 40
+    assert int(counted.split()[0]) >= 5
+    table = tables.read(str(home.out), "latest")
+    assert table["told"].to_pylist() == [k.upper() for k in table["key"].to_pylist()]
+    assert home.pipeline(0.02).run(engine="local", cluster=lines.FORTY).in_sync
+
+
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("dies", ["holder", "sharer"][: share(2, 1)])
 def test_the_other_finishes_when_one_is_killed(tmp_path: Path, dies: str) -> None:

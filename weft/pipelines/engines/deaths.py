@@ -274,13 +274,22 @@ class _Deadly:
 
 def histories(folder: str) -> Mapping[str, History]:
     """What became of all units that were taken up, by unit and stage."""
-    return {p.name: Notes(folder, p.name).history() for p in sorted(Path(folder).iterdir())}
+    return {name: Notes(folder, name).history() for name in sorted(_touched(folder))}
 
 
 def silence_seconds(folder: str) -> float | None:
     """How long ago anybody left a note or a sign of life; ``None``: nobody ever has."""
-    times = [p.stat().st_mtime for p in Path(folder).iterdir()]
+    times = _touched(folder).values()
     return time.time() - max(times) if times else None
+
+
+def _touched(folder: str) -> dict[str, float]:
+    """The notes, and when they were touched; none if the run, whose work this process shared, has
+    been published meanwhile, and its folder is gone."""
+    try:
+        return {p.name: p.stat().st_mtime for p in Path(folder).iterdir()}
+    except FileNotFoundError:
+        return {}
 
 
 def guilty(found: Mapping[str, History]) -> dict[str, History]:

@@ -179,8 +179,9 @@ def _run(asked: Asked) -> RunResult:
 def _share(asked: Asked, held: Held) -> None:
     """Work on the units of the run that holds a dataset."""
     execute, found = asked.start()
-    plan = compile_plan(asked.graph(), found)
-    sharing.join(plan, held, execute, found, asked.listener, fresh=asked.fresh)
+    graph = asked.graph()
+    plain, plan = plain_plan(graph), compile_plan(graph, found)
+    sharing.join(plain, plan, held, execute, found, listener=asked.listener, fresh=asked.fresh)
 
 
 def _check_targets(plan: Plan) -> None:

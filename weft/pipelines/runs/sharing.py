@@ -14,6 +14,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic, sleep
@@ -33,6 +34,7 @@ from weft.pipelines.runs.journal import Journal, journal_of, journals
 from weft.pipelines.runs.lease import Lease
 from weft.pipelines.runs.places import sink_of
 from weft.pipelines.runs.result import Listener
+from weft.pipelines.runs.updates import Updates
 
 IfBusy = Literal["refuse", "wait", "share"]
 
@@ -91,9 +93,17 @@ def gather(
 
 
 def join(
-    plan: Plan, held: Held, execute: Any, cluster: Cluster, listener: Listener, *, fresh: bool
+    plain: Plan,
+    plan: Plan,
+    held: Held,
+    execute: Any,
+    cluster: Cluster,
+    *,
+    listener: Listener,
+    fresh: bool,
 ) -> None:
-    """Work on the units of the run that holds the dataset, until none is left or it is over.
+    """Work on the units of the run that holds the dataset, and on those of its backfills, until
+    none is left or it is over. `plan` is `plain`, compiled.
 
     Raises:
         Busy: its work cannot be shared; the message says why.
@@ -122,12 +132,21 @@ def join(
         if journal.state()["state"] != "running":
             raise _Over
 
-    receipts = gather(execute, plan, journal.units(), context, cluster, check=check)
+    def parts() -> Iterator[tuple[Plan, list[Unit], Context]]:
+        yield plan, journal.units(), context
+        updates = Updates.from_json(plain, journal.about()["updates"])
+        for name, backfill, units in updates.parts(journal, cluster):
+            journal.kept_path.mkdir(exist_ok=True)
+            yield backfill, units, replace(context, targets=updates.target(name, journal))
+
     try:
-        with suppress(_Over), _beating_as(claims, journal.run), drain, closing(receipts):
-            for receipt in receipts:
-                done += claims.taker(receipt["unit"]) == claims.driver
-                check()
+        with suppress(_Over), _beating_as(claims, journal.run), drain:
+            for part, units, where in parts():
+                gathered = gather(execute, part, units, where, cluster, check=check)
+                with closing(gathered) as receipts:
+                    for receipt in receipts:
+                        done += claims.taker(receipt["unit"]) == claims.driver
+                        check()
     except KeyboardInterrupt:
         raise Interrupted(
             f"Stopped; {done} units of run {journal.run} were done here, and it goes on."
