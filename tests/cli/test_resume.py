@@ -115,6 +115,21 @@ def test_a_failed_run_fails_again_and_starts_fresh(weft, answer, photos: Path, w
     assert "was not finished and is abandoned: a fresh start was asked for." in result.stderr
 
 
+def test_a_run_that_ended_between_two_parts(
+    weft, photos: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from weft.pipelines.runs import parts
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parts, "_FIRST_ROWS", 2)
+    monkeypatch.setattr(parts.Pace, "learn", killed)
+    weft(*RUN, "tiny.py:waits", "--publish-every", "10m", code=1)
+    said = weft("resume", "waits.lance").stdout
+    assert "published a part and is over. 9 rows of the source were put off: `weft run`" in said
+
+
 def test_a_pipeline_that_is_gone(weft, photos: Path, work: Path) -> None:
     interrupted(weft, work)
     (work / "tiny.py").unlink()

@@ -165,11 +165,11 @@ def test_readers_see_the_first_rows_early(
 ) -> None:
     monkeypatch.setattr("weft.pipelines.runs.parts._FIRST_ROWS", 2)
     result = weft(*RUN, "tiny.py:waits", "--publish-every", "10m")
-    assert "Published 2 rows; 9 are to come." in result.stderr
+    assert "Processed 2 rows and published what came of them; 9 are to come." in result.stderr
     assert "  parts    2 runs published one after the other; this is the last\n" in result.stdout
     assert [r["rows"] for r in answer("runs", "waits.lance")["runs"]] == [9, 2]
     made = [v["what"] for v in answer("history", "waits.lance")["versions"]]
     assert made == ["9 new", "the first rows; 9 were to come", "made, empty"]
     assert weft(*RUN, "tiny.py:waits").stdout.startswith("In sync: ")
     said = weft(*RUN, "tiny.py:waits", "--publish-every", "often", code=2).stderr
-    assert "--publish-every 'often' is no duration. Expected one such as 90s, 10m or 2h." in said
+    assert "--publish-every 'often'; expected a time such as 90s, 10m or 2h." in said

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import datetime
 import decimal
+import errno
 import gc
 import json
 import os
@@ -17,6 +18,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -273,6 +275,39 @@ def test_not_everything_is_made_where_it_is_read(monkeypatch: pytest.MonkeyPatch
     assert come[:3].tolist() == [7, 7, 7]
     del first
     assert pipe.writer.empty((1 << 20,), np.uint8) is not None
+
+
+def test_threads_and_forks_make_theirs_elsewhere() -> None:
+    """They would write where another array is: the segments are known to one thread."""
+    pipe = Pipe()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(pipe.writer.empty, (1 << 20,), np.uint8).result() is None
+    if not (child := os.fork()):
+        os._exit(0 if pipe.writer.empty((1 << 20,), np.uint8) is None else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert pipe.writer.empty((1 << 20,), np.uint8) is not None
+
+
+def test_without_memory_to_map_a_plain_array_has_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    pipe = Pipe()
+    with monkeypatch.context() as patch:
+        patch.setattr(segments.Mapped, "__init__", full)
+        assert pipe.writer.empty((1 << 20,), np.uint8) is None
+        where = pipe.writer.put(np.full(1 << 20, 3, np.uint8))
+    pipe.receive()
+    assert set(pipe.reader.get(where).tolist()) == {3}
+
+
+def test_what_an_answer_that_is_none_had_is_used_again() -> None:
+    pipe = Pipe()
+    pipe.writer.begin()
+    pipe.writer.put(np.zeros(1 << 20, np.uint8))
+    pipe.writer.take_back()
+    pipe.writer.put(np.zeros(1 << 20, np.uint8))
+    assert len(pipe.writer._maps) == 1
 
 
 def test_what_is_kept_to_be_used_again_is_bounded() -> None:

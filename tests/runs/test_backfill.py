@@ -373,6 +373,28 @@ def test_source_and_pipeline_may_change_at_once(folder: Path) -> None:
     same_as_full(folder, new)
 
 
+def test_a_filter_stays_behind_what_fails_before_it(folder: Path) -> None:
+    """It is behind a fork; a backfill of its branch alone has none, and there it could go up."""
+
+    def made(version: int, out: Path) -> Any:
+        @weft.pipeline
+        def two() -> Any:
+            rows = weft.read(Files(f"{folder}/*", kind="binary")).apply(first, first="n")
+            rows = op("a", str(version), lambda n: n * version).on(rows, "n", "a")
+            rows = op("b", answer=lambda a: a if a < 20 else None).on(rows, "a", "b")
+            some = rows.where(pl.col("a") < 15).select("a")
+            return rows.select("b").write(Lance(out / "one")), some.write(Lance(out / "two"))
+
+        return two()
+
+    for version in (1, 2, 3):
+        run(made(version, folder.parent / "now"))
+        run(made(version, folder.parent / str(version)))
+        for name in ("one", "two"):
+            now, full = (content(folder.parent / f / name) for f in ("now", str(version)))
+            assert now == full, (version, name)
+
+
 def test_rows_that_leave_are_not_asked(folder: Path) -> None:
     """Of files that changed or are gone, no operator sees what the dataset has of them."""
     body, newer = op("a").on, op("a", "2", lambda n: n + 2).on

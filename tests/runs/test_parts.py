@@ -29,6 +29,9 @@ LONG = 1e9
 """Seconds: every part is as large as it may be after the one before."""
 
 
+SHOWN = "and published what came of them"
+
+
 class Told(Listener):
     def __init__(self) -> None:
         self.notices: list[str] = []
@@ -87,9 +90,9 @@ def test_parts_together_are_one_run(folder: Path, tmp_path: Path) -> None:
     early, whole = tmp_path / "early" / "o.lance", tmp_path / "whole" / "o.lance"
     result, notices = run(numbers(folder, early), publish_every=LONG)
     assert notices == [
-        "Published 3 rows; 37 are to come.",
+        f"Processed 3 rows {SHOWN}; 37 are to come.",
         f"Since run {result.earlier[0]}: 24 new, 3 unchanged.",
-        "Published 24 rows; 13 are to come.",
+        f"Processed 24 rows {SHOWN}; 13 are to come.",
         f"Since run {result.earlier[1]}: 13 new, 27 unchanged.",
     ]
     assert (len(result.earlier), result.put_off, result.rows) == (2, 0, 13)
@@ -168,7 +171,7 @@ def test_a_part_that_was_stopped_is_gone_on_with_and_so_is_the_rest(
     armed.clear()
     result, notices = run(stopped())
     assert "Going on with run" in notices[0]
-    assert "Published 24 rows; 13 are to come." in notices
+    assert f"Processed 24 rows {SHOWN}; 13 are to come." in notices
     assert (len(result.earlier), result.rows) == (1, 13)
     assert shown(out, [result.run]) == [list(range(40))]
     assert run(stopped())[0].in_sync
@@ -194,6 +197,78 @@ def test_what_cannot_be_parted_is_published_at_once(folder: Path, tmp_path: Path
     assert result.increment["retried"] == 4
 
 
+@pytest.mark.parametrize("gone", ["filter", "operator"])
+def test_rows_of_a_step_that_is_gone_come_at_once(folder: Path, tmp_path: Path, gone: str) -> None:
+    """They are rows of before: the next run would not ask for those that were put off."""
+
+    def pipeline(out: Path, steps: set[str]) -> Any:
+        @weft.pipeline
+        def some() -> Any:
+            rows = weft.read(Files(f"{folder}/*.txt", kind="binary"))
+            if "filter" in steps:
+                rows = rows.where(pl.col("size") < 2)
+            if "operator" in steps:
+                rows = rows.apply(number)
+            return rows.select("uri").write(Lance(str(out)))
+
+        return some()
+
+    early, whole = tmp_path / "early" / "o.lance", tmp_path / "whole" / "o.lance"
+    run(pipeline(early, {"filter", "operator"}))
+    result, _ = run(pipeline(early, {"filter", "operator"} - {gone}), publish_every=LONG)
+    assert result.increment["retried"] > 3 or gone == "operator"
+    run(pipeline(whole, {"filter", "operator"} - {gone}))
+    assert contents(early.parent) == contents(whole.parent)
+    assert run(pipeline(early, {"filter", "operator"} - {gone}))[0].in_sync
+
+
+def test_rows_are_retried_after_a_part_was_gone_on_with(folder: Path, tmp_path: Path) -> None:
+    out, mended = tmp_path / "o.lance", list[bool]()
+
+    class Picky(weft.Map):
+        """Fails on every tenth until it is mended; somebody stops it at 20."""
+
+        version = "1"
+        reads = weft.fields(content=weft.Encoded())
+        writes = weft.fields(number=weft.Int64())
+
+        def map_row(self, row: Any, loaded: Any) -> int:
+            found = int(bytes(row["content"]))
+            if found == 20 and not mended:
+                raise KeyboardInterrupt
+            if found % 10 == 1 and not mended:
+                raise ValueError("not yet")
+            return found
+
+    @weft.pipeline
+    def picky() -> Any:
+        rows = weft.read(Files(f"{folder}/*.txt", kind="binary")).apply(Picky())
+        return rows.select("number").write(Lance(str(out)))
+
+    with pytest.raises(BaseException, match="was stopped"):
+        run(picky(), publish_every=LONG)
+    mended.append(True)
+    run(picky(), publish_every=LONG, retry_failed=True)
+    assert sorted(tables.read(str(out), "latest")["number"].to_pylist()) == list(range(40))
+
+
+def test_a_source_that_never_has_less_to_come_is_done_at_once(folder: Path, tmp_path: Path) -> None:
+    """Somebody adds as many rows as are processed."""
+    coming = iter(range(40, 100))
+
+    class Adds(Told):
+        def finished(self, result: Any) -> None:
+            for _ in range(min(result.rows, 30)):
+                write(folder, (new := next(coming, 99)), f"{new}")
+
+    told = Adds()
+    result = numbers(folder, tmp_path / "o.lance").run(
+        engine="local", listener=told, publish_every=LONG
+    )
+    assert len(result.earlier) == 2
+    assert result.put_off == 0
+
+
 def test_pipelines_without_parts_are_refused(folder: Path, tmp_path: Path) -> None:
     @weft.pipeline
     def grouped() -> Any:
@@ -209,8 +284,9 @@ def test_pipelines_without_parts_are_refused(folder: Path, tmp_path: Path) -> No
 
     with pytest.raises(PlanError, match="keeps no ledger"):
         run(kept(), publish_every=LONG)
-    with pytest.raises(DefinitionError, match=r"publish_every=0; expected seconds"):
-        run(numbers(folder, tmp_path / "o.lance"), publish_every=0)
+    for wrong in (0, -1, float("inf"), float("nan")):
+        with pytest.raises(DefinitionError, match=r"publish_every=.*; expected seconds"):
+            run(numbers(folder, tmp_path / "o.lance"), publish_every=wrong)
     assert not (tmp_path / "o.lance").exists()
 
 

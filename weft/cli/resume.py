@@ -69,6 +69,11 @@ def _nothing(dataset: Dataset) -> str:
     if not runs:
         return f"Nothing to resume: {dataset.path} has no runs."
     state = runs[0].state()["state"]
+    if state == "published" and (left := runs[0].about().get("put_off")):
+        return (
+            f"Run {runs[0].run} of {dataset.path} published a part and is over. {left:,} rows of "
+            "the source were put off: `weft run` goes on with them."
+        )
     start = " Start again with `weft run`." if state in ("over budget", "refused") else ""
     return f"Nothing to resume: run {runs[0].run}, the newest of {dataset.path}, is {state}.{start}"
 

@@ -82,5 +82,5 @@ def _seconds(text: str) -> float:
         return duration(text).total_seconds()
     except ValueError:
         raise DefinitionError(
-            f"--publish-every {text!r} is no duration. Expected one such as 90s, 10m or 2h."
+            f"--publish-every {text!r}; expected a time such as 90s, 10m or 2h."
         ) from None

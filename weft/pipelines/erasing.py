@@ -103,6 +103,7 @@ def settle(uri: str) -> None:
 
 def tidy(uri: str) -> None:
     """Remove files that no version names, such as those that a run staged and never committed."""
+    check_fence()
     tables.open_table(uri).cleanup_old_versions(
         older_than=timedelta(days=36_500),
         delete_unverified=True,
@@ -268,6 +269,7 @@ def _rewrite(uri: str, dataset: Any) -> Any:
     whole = [f.fragment_id for f in fragments if not f.metadata.num_deletions]
     if len(whole) == len(fragments):
         return dataset
+    check_fence()
     dataset.optimize.compact_files(
         materialize_deletions_threshold=0.0,
         excluded_fragment_ids=whole,
@@ -286,6 +288,7 @@ def _reindex(uri: str) -> list[str]:
     """Make all indexes anew; the names of those that could not be, and were dropped."""
     dataset, dropped = tables.open_table(uri), []
     for index in dataset.describe_indices():
+        check_fence()
         before = _segments(dataset, index.name)
         if index.index_type in _CREATED:
             _create(dataset, index)

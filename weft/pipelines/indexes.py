@@ -39,6 +39,7 @@ import pyarrow.compute as pc
 
 from weft.errors import DefinitionError
 from weft.pipelines import blobs, tables
+from weft.pipelines.fence import check_fence
 
 INDEX_FROM_ROWS = 10_000
 """Vectors from which a column gets an index."""
@@ -221,6 +222,7 @@ def _is_built(dataset: Any, column: str) -> bool:
 
 
 def _build(dataset: Any, column: str) -> None:
+    check_fence()
     name = _index_of(dataset, column)
     if name is None:
         dataset.create_index(column, _TYPE, metric=_METRIC)

@@ -185,9 +185,11 @@ class _Worker:
             count += 1
             return count - 1
 
+        self.segments.begin()
         try:
             return self.shared.answers.write([GOOD, value], self.segments.put, keep)
         except TypeError as error:
+            self.segments.take_back()
             return self._wrong("ContractError", words(error))
 
     def _wrong(self, kind: str, text: str) -> Place:

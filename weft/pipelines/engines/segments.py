@@ -79,7 +79,8 @@ class Writer:
         self._users: dict[int, set[str]] = {}  # who looks at it: the child, the parent; or nobody
         self._let_go: deque[int] = deque()  # by whoever let go of the last array in this process
         self._numbers = itertools.count(1)
-        self._lock = threading.Lock()  # an operator may have threads
+        self._given: list[int] = []
+        self._owner = os.getpid(), threading.get_ident()
 
     def recycle(self, free: Sequence[int], gone: Sequence[int]) -> None:
         """Segments that the parent does not look at any more: to be used again, or never."""
@@ -90,13 +91,15 @@ class Writer:
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any] | None:
         """An array in a segment, which `put` need not copy; ``None``: it is too small or too large
-        for one."""
+        for one, or this is another thread than the one that answers, or a fork of the process."""
         count = math.prod(shape) * np.dtype(dtype).itemsize
-        with self._lock:
-            if count < LARGE or (number := self._find(count) or self._mapped(count)) is None:
-                return None
-            self._users[number] = {_CHILD}
-            held = _Held(self._maps[number], self._let_go, number)
+        if count < LARGE or self._owner != (os.getpid(), threading.get_ident()):
+            return None
+        number = self._find(count) or self._mapped(count)
+        if number is None:
+            return None
+        self._users[number] = {_CHILD}
+        held = _Held(self._maps[number], self._let_go, number)
         return np.asarray(held)[:count].view(dtype).reshape(shape)
 
     def put(self, array: npt.NDArray[Any]) -> Place:
@@ -110,7 +113,18 @@ class Writer:
             memory = np.asarray(self._maps[number])[:count]
             np.copyto(memory.view(array.dtype).reshape(array.shape), array)
         self._users[number].add(_PARENT)
+        self._given.append(number)
         return [number, 0, count]
+
+    def begin(self) -> None:
+        """Begin with the next answer."""
+        self._given.clear()
+
+    def take_back(self) -> None:
+        """The parent will not hear of what was put since `begin`."""
+        for number in self._given:
+            self._users[number].discard(_PARENT)
+        self._given.clear()
 
     def _lent(self, array: npt.NDArray[Any]) -> int | None:
         """The segment that an array was made in, unless the parent has it already."""
@@ -128,10 +142,14 @@ class Writer:
         return min(fits, key=lambda n: sizes[n], default=None)
 
     def _mapped(self, count: int) -> int | None:
-        """A new segment that is kept to be used again; ``None``: there are enough of them."""
+        """A new segment that is kept to be used again; ``None``: there are enough of them, or no
+        memory is left to map one."""
         if count + sum(m.size for m in self._maps.values()) > MAPPED_BYTES:
             return None
-        return self._make(count)
+        try:
+            return self._make(count)
+        except OSError:
+            return None
 
     def _make(self, count: int, array: npt.NDArray[Any] | None = None) -> int:
         """A new segment: one that stays mapped, or one with an array, which is forgotten."""

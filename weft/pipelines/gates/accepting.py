@@ -13,6 +13,7 @@ from pathlib import Path
 
 from weft.errors import Refused
 from weft.pipelines import tables
+from weft.pipelines.fence import check_fence
 from weft.pipelines.gates.judging import judged
 from weft.pipelines.restoring import restore_run
 from weft.pipelines.runs import sums
@@ -79,6 +80,7 @@ def reject(journal: Journal) -> list[str]:
             for table in (errors_uri(state), ledger_uri(state), uri):
                 tags = tables.open_table(table).tags
                 if f"run-{journal.run}" in tags.list():
+                    check_fence()
                     tags.delete(f"run-{journal.run}")
         _note(journal, datasets, "rejected")
     return list(datasets)

@@ -25,6 +25,7 @@ import polars as pl
 from weft.errors import CorruptState, DataError, GateFailed
 from weft.pipelines import tables
 from weft.pipelines.engines.sealed import read_json, sealed_json
+from weft.pipelines.fence import check_fence
 from weft.pipelines.gates.gate import Gate, Verdict
 from weft.pipelines.gates.snapshot import Snapshot
 from weft.pipelines.restoring import restore
@@ -152,6 +153,7 @@ def _accepted_run(dataset: str) -> str | None:
 
 
 def _tag(uri: str, version: int, run: str, said: Mapping[str, str]) -> None:
+    check_fence()
     tags, name = tables.open_table(uri, version).tags, f"run-{run}"
     if name not in tags.list():
         tags.create(name, version)

@@ -227,4 +227,4 @@ def _what(was: StepRecipe, now: StepRecipe) -> str:
         return f"is of version {now.version}, was of {was.version}"
     if was.text != now.text:
         return f"was {was.text}, is {now.text}"
-    return "has other parameters or another policy"
+    return "has other parameters, other types or another policy"

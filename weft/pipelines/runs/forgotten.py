@@ -32,6 +32,7 @@ from weft.errors import CorruptState
 from weft.pipelines.batch import KEY
 from weft.pipelines.connector import Chunk, DroppedRows, Source, Split
 from weft.pipelines.engines.sealed import read_json, sealed_json
+from weft.pipelines.fence import check_fence
 from weft.pipelines.graph import Graph, Read, Write
 from weft.pipelines.runs.journal import write_whole
 
@@ -95,6 +96,7 @@ def bar(state: str | Path, keys: Iterable[str]) -> Forgotten:
 
     The caller holds the lease.
     """
+    check_fence()
     made = forgotten_of(state).adding(keys)
     about = {"salt": made.salt.hex(), "digests": sorted(made.digests)}
     _path(state).parent.mkdir(parents=True, exist_ok=True)

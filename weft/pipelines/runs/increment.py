@@ -84,8 +84,8 @@ def find_increment(
     removed: dict[str, Sequence[str]] = {}
     stay: dict[str, dict[str, Sequence[str]]] = {name: {} for name in bases}
     counts, put_off = dict.fromkeys(COUNTS, 0), 0
-    if retry_failed or any(b.changes.fields or b.changes.steps for b in bases.values()):
-        rows = None
+    if retry_failed or not all(_same(base) for base in bases.values()):
+        rows = None  # a part would be of the new pipeline, and what is put off of the old one
     for read in plan.reads():
         assert isinstance(read.action, Read)
         listed = read.action.source.listing()
@@ -163,6 +163,13 @@ def _update(
     work = backfill(Case(plan, write, base.changes, base.recipes, base.version, stay, leaving))
     reshaped = reshapes(plan, write, base.changes)
     return Update(base.version, base.recipes, base.accepted, base.changes, reshaped, work)
+
+
+def _same(base: Base) -> bool:
+    """Whether the pipeline is the one that made what is there."""
+    before, now = base.recipes, base.changes.recipes
+    steps = [[(s.id, s.recipe) for s in each.steps] for each in (before, now)]
+    return steps[0] == steps[1] and dict(before.fields) == dict(now.fields)
 
 
 def _ledger(write: Step, run: str) -> Lines:

@@ -61,6 +61,7 @@ class Difference:
     def first(self, rows: int) -> Difference:
         """The same, but only so many rows to process: the others stay as the ledger has them.
         Only where no row is retried."""
+        assert not self.counts["retried"]
         now, later = (
             pl.Series(KEY, part, pl.String) for part in (self.todo[:rows], self.todo[rows:])
         )

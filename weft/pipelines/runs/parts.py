@@ -7,6 +7,7 @@ is what is new. So resume, exclusion, gates and books are those of runs, and not
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ class Pace:
     """
 
     def __init__(self, seconds: float) -> None:
-        if not seconds > 0:
+        if not (seconds > 0 and math.isfinite(seconds)):
             raise DefinitionError(f"publish_every={seconds!r}; expected seconds, more than 0.")
         self.seconds = seconds
         self.rows = _FIRST_ROWS
@@ -66,9 +67,11 @@ def first_part(plan: Plan, rows: int | None) -> Part | None:
         listed = source.listing()
         assert listed is not None  # `check_parts` has looked
         chosen = listed[KEY].slice(0, rows).combine_chunks()
-        sources[read.id] = source.only(chosen)
-        put_off += listed.num_rows - len(chosen)
-        rows -= len(chosen)
+        sources[read.id] = part = source.only(chosen)
+        there = part.listing()
+        count = len(chosen) if there is None else there.num_rows  # a key may be there twice
+        put_off += listed.num_rows - count
+        rows = max(0, rows - count)
     return Part(sources, put_off) if put_off else None
 
 

@@ -41,7 +41,7 @@ class RunResult:
     `incidents` which workers and machines died on the way, `gates` what gates found, and
     `recomputed`, by write, what was computed anew for rows that stay. Of one that published in
     parts it is the last part; `earlier` are the runs that published the others, and rows that
-    are `put_off` are for the next.
+    are `put_off` are for the next. One that is `resumed` went on with another's units.
     """
 
     run: str
@@ -64,6 +64,7 @@ class RunResult:
     recomputed: Mapping[str, Recomputed] = field(default_factory=dict)
     put_off: int = 0
     earlier: tuple[str, ...] = ()
+    resumed: bool = False
 
     @property
     def failed(self) -> int:

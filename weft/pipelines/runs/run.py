@@ -8,6 +8,7 @@ committed.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -128,15 +129,22 @@ def run(
         publish_every=publish_every,
     )
     published: list[str] = []
+    left = math.inf
     while True:
         result = _run_when_free(replace(asked, rows=pace.rows if pace else None), if_busy)
         if not result.put_off:
             return replace(result, earlier=tuple(published))
         published.append(result.run)
-        asked.listener.notice(f"Published {result.rows:,} rows; {result.put_off:,} are to come.")
-        asked = replace(asked, fresh=False, retry_failed=False)
+        asked.listener.notice(
+            f"Processed {result.rows:,} rows and published what came of them; "
+            f"{result.put_off:,} are to come."
+        )
+        if not result.resumed:
+            asked = replace(asked, fresh=False, retry_failed=False)
         if pace is not None:
             pace.learn(result)
+        # A source that grows as fast, or lists what it does not deliver, has no last part.
+        left, pace = result.put_off, pace if result.put_off < left else None
 
 
 def _run_when_free(asked: Asked, if_busy: IfBusy) -> RunResult:
@@ -336,7 +344,8 @@ class _Attempt:
         self.listener.notice(
             f"Going on with run {journal.run}: {len(receipts)} of {journal.known()} units are done."
         )
-        return self._work(execute, _Job(journal, units, targets, own, about, updates, backfilled))
+        job = _Job(journal, units, targets, own, about, updates, backfilled)
+        return replace(self._work(execute, job), resumed=True)
 
     def _work(self, execute: Any, job: _Job) -> RunResult:
         journal, receipts = job.journal, job.receipts

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from weft.pipelines import recipes
-from weft.pipelines.compile import compile_plan
+from weft.pipelines.compile import PASSES, compile_plan
 from weft.pipelines.engines.receipts import Receipt
 from weft.pipelines.engines.worker import Target, Unit
+from weft.pipelines.passes.order_filters import order_filters
 from weft.pipelines.plan import Plan
 from weft.pipelines.recipes import Recipes
 from weft.pipelines.resources import Cluster
@@ -101,15 +102,14 @@ class Updates:
     def units(self, cluster: Cluster) -> list[list[Unit]]:
         """The units of each backfill, which the journal has before any of them runs: what a row
         of the source is later, another run sees to."""
-        plans = (compile_plan(work.graph, cluster) for work in self.backfills.values())
-        return [cut(plan, cluster) for plan in plans]
+        return [cut(_compiled(work, cluster), cluster) for work in self.backfills.values()]
 
     def parts(self, journal: Journal, cluster: Cluster) -> Iterator[tuple[str, Plan, list[Unit]]]:
         """Of each backfill its write, its plan and its units, as they were written down."""
         for phase, (name, work) in enumerate(self.backfills.items(), 1):
             units = journal.phase_units(phase)
             assert units is not None
-            yield name, compile_plan(work.graph, cluster), units
+            yield name, _compiled(work, cluster), units
 
     def target(self, name: str, journal: Journal) -> dict[str, Target]:
         """Where the backfill of a write stages."""
@@ -131,6 +131,12 @@ class Updates:
                 reshaped=update.reshaped,
             )
         return found
+
+
+def _compiled(work: Backfill, cluster: Cluster) -> Plan:
+    """Its filters stand where they do in the pipeline: what kept one from moving up there, such as
+    another write, may not be in the backfill."""
+    return compile_plan(work.graph, cluster, [p for p in PASSES if p is not order_filters])
 
 
 def split(
