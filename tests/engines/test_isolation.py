@@ -412,7 +412,7 @@ def test_one_row_is_lost(n: int, expected: tuple[Any, ...], tmp_path: Path) -> N
     assert made == [2, 4, 6, 8]
     assert failed == {"2": expected}
     busy = max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
-    assert time.monotonic() - began < 5 * busy
+    assert time.monotonic() - began < 15 * busy
     called = log.read_text().split()  # no row but the one at fault is tried twice
     assert called == ["1", "2", *[str(n)] * expected[2], "3", "4"]
 

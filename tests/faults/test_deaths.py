@@ -154,13 +154,13 @@ def test_nobody_does_anything(
     began = time.monotonic()
     with pytest.raises(Retryable, match=r"Nothing has happened on Ray for .* minutes: no worker"):
         next(Watch(address(head), address(head), str(tmp_path)).over(never()))
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < 3.4
     Notes(str(tmp_path), "u").begin(0)  # now there is a sign of life
-    os.utime(tmp_path / "u", (time.time() + 0.5,) * 2)
+    os.utime(tmp_path / "u", (time.time() + 3,) * 2)
     began = time.monotonic()
     with pytest.raises(Retryable, match="Nothing has happened"):
         next(Watch(address(head), address(head), str(tmp_path)).over(never()))
-    assert time.monotonic() - began > 0.9
+    assert time.monotonic() - began > 3.4
 
 
 def test_who_is_left_is_ended_and_the_folder_removed(tmp_path: Path) -> None:

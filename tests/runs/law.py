@@ -267,8 +267,33 @@ def union(spec: Spec, home: Path, out: Path) -> Any:
     return law()
 
 
+def fork(spec: Spec, home: Path, out: Path) -> Any:
+    """Two datasets, one of which has a filter behind the fork."""
+    codes = spec.codes
+
+    @weft.pipeline
+    def law() -> Any:
+        rows = weft.read(Lance(str(home / "table"), key="k"))
+        rows = rows.apply(add(codes["add"], spec.by), add="y", on_error=spec.on_error)
+        rows = rows.apply(twice(codes["twice"]), n="y", twice="z", on_error=spec.on_error)
+        some = rows.where(pl.col("y").is_null() | (pl.col("y") % 5 != spec.limit))
+        if "third" in spec.extra:
+            some = some.apply(Third(codes["third"]), n="y")
+        if "sum" in spec.extra:
+            rows = rows.with_columns(sum=pl.col("z") + pl.col("n"))
+        more = [c for c in ("third",) if c in spec.extra]
+        also = [c for c in ("sum",) if c in spec.extra]
+        return (
+            rows.select("k", "z", *also).write(Lance(str(out / "rows"))),
+            some.select("k", "y", *more).write(Lance(str(out / "some"))),
+        )
+
+    return law()
+
+
 SHAPES: dict[str, Callable[[Spec, Path, Path], Any]] = {
     "chain": chain, "media": media, "children": children, "union": union, "back": back,
+    "fork": fork,
 }  # fmt: skip
 
 EXTRAS = {
@@ -277,6 +302,7 @@ EXTRAS = {
     "children": ["early", "y", "sum"],
     "back": ["early", "y", "sum"],
     "union": ["third", "sum"],
+    "fork": ["third", "sum"],
 }
 OPERATORS = {
     "chain": ["add", "twice", "third"],
@@ -284,6 +310,7 @@ OPERATORS = {
     "children": ["lines", "shout", "add"],
     "back": ["lines", "shout", "add"],
     "union": ["measure", "third"],
+    "fork": ["add", "twice", "third"],
 }
 
 
@@ -417,7 +444,7 @@ class World:
         for _ in range(self.chance.randint(1, 3)):
             how = self.chance.choice(["insert", "update", "update", "delete"])
             self.told.append(f"{how} a row")
-            if self.spec.shape == "chain":
+            if self.spec.shape in ("chain", "fork"):
                 self._edit_table(how)
             else:
                 self._edit_files(how)

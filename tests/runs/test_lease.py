@@ -198,7 +198,7 @@ def test_who_is_silent_is_gone_whatever_the_clocks_say(tmp_path: Path, skew: flo
     began = time.monotonic()
     with hold(tmp_path, "mine") as lease:
         assert lease.epoch == 2
-        assert 0.8 <= time.monotonic() - began < 3
+        assert 0.8 <= time.monotonic() - began < 10
 
 
 @pytest.mark.usefixtures("quick")
@@ -212,7 +212,7 @@ def test_one_that_stops_beating_is_gone_after_a_while(tmp_path: Path) -> None:
     time.sleep(0.9)
     began = time.monotonic()
     with hold(tmp_path, "mine"):
-        assert time.monotonic() - began < 0.5  # it has been watched since
+        assert time.monotonic() - began < 0.75  # it has been watched since
 
 
 @pytest.mark.usefixtures("quick")
