@@ -262,7 +262,7 @@ def test_a_killed_backfill_with_an_early_end_goes_on(folder: Path) -> None:
         run(pipeline(folder, new))
     assert CALLS["stopped"]
     run(pipeline(folder, new))
-    assert CALLS["b"] < ROWS
+    assert CALLS["b"] <= ROWS, "half of the rows, and those at most twice"
     same_as_full(folder, new)
 
 
@@ -518,7 +518,7 @@ def test_a_killed_backfill_goes_on(folder: Path, monkeypatch: Any) -> None:
     run(pipeline(folder, chain(op("a"), op("b"), op("c"))))
 
     def stop(n: int) -> int:
-        if CALLS["b"] == 9:
+        if CALLS["b"] >= 9 and not CALLS["stopped"]:
             CALLS["stopped"] += 1
             raise KeyboardInterrupt
         return n * 5
