@@ -168,8 +168,9 @@ def _update(
 def _same(base: Base) -> bool:
     """Whether the pipeline is the one that made what is there."""
     before, now = base.recipes, base.changes.recipes
-    steps = [[(s.id, s.recipe) for s in each.steps] for each in (before, now)]
-    return steps[0] == steps[1] and dict(before.fields) == dict(now.fields)
+    steps = [[(s.id, s.recipe, s.above) for s in each.steps] for each in (before, now)]
+    same = steps[0] == steps[1] and dict(before.fields) == dict(now.fields)
+    return same and not base.changes.asked
 
 
 def _ledger(write: Step, run: str) -> Lines:
